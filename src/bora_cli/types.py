@@ -1,0 +1,200 @@
+"""The nouns of bora: observations, actions, episodes and decisions.  numpy only.
+
+Words: a *tick* is one period of the control loop (dt seconds); a *chunk* is `horizon` consecutive actions predicted at
+once, of which `execute` are executed before the policy decides again; a *decision* is one such prediction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.errors import SchemaMismatch
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+
+
+class Controller(IntEnum):
+    """Who produced the action of a tick."""
+
+    POLICY = 0
+    HUMAN = 1
+    BLENDED = 2
+    """Between policy and human, during take-over or hand-back."""
+    ASSIST = 3
+    DEMO = 4
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """Names, units and limits of an action row; the order of names is the order of columns on disk, for ever.
+
+    low, high: float32 [A] in `units`.  groups: name -> (start, stop), e.g. {"arm": (0, 6), "hand": (6, 18)}.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: F32
+    high: F32
+    groups: dict[str, tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        if not (len(self.units) == n and self.low.shape == (n,) and self.high.shape == (n,)):
+            raise SchemaMismatch(f"Action spec has {n} names but units/limits of other lengths.")
+        self.low.setflags(write=False)
+        self.high.setflags(write=False)
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+    @property
+    def center(self) -> F32:
+        """Middle of the limits, [A]."""
+        return ((self.low + self.high) / 2).astype(np.float32)
+
+    @property
+    def half_range(self) -> F32:
+        """Half the distance between the limits, [A]: one *command unit* per dimension."""
+        return ((self.high - self.low) / 2).astype(np.float32)
+
+    def slice(self, group: str) -> slice:
+        if group not in self.groups:
+            raise SchemaMismatch(f"Unknown action group '{group}'.", f"Known groups: {', '.join(self.groups)}.")
+        return slice(*self.groups[group])
+
+    def clip(self, action: F32) -> F32:
+        return np.clip(action, self.low, self.high).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "names": list(self.names),
+            "units": list(self.units),
+            "low": [float(x) for x in self.low],
+            "high": [float(x) for x in self.high],
+            "groups": {k: list(v) for k, v in self.groups.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ActionSpec:
+        return cls(
+            names=tuple(data["names"]),
+            units=tuple(data["units"]),
+            low=np.asarray(data["low"], np.float32),
+            high=np.asarray(data["high"], np.float32),
+            groups={k: (int(v[0]), int(v[1])) for k, v in data["groups"].items()},
+        )
+
+    def require_same(self, other: ActionSpec, what: str) -> None:
+        """Raise SchemaMismatch with the differences unless both specs agree."""
+        mine, theirs = self.to_json(), other.to_json()
+        bad = [k for k in mine if mine[k] != theirs[k]]
+        if bad:
+            detail = "; ".join(f"{k}: {mine[k]} against {theirs[k]}" for k in bad)
+            raise SchemaMismatch(f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot.")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy may see at one tick.
+
+    images: camera name -> uint8 [H, W, 3].  state: float32 [S], proprioception in `state_names` order of the robot.
+    prompt: the instruction.  t: monotonic seconds of the oldest sensor in it.
+    """
+
+    images: dict[str, U8]
+    state: F32
+    prompt: str
+    t: float = 0.0
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """A planned sequence of actions: values float32 [H, A] in the units of `spec`, one row per tick of dt seconds."""
+
+    values: F32
+    spec: ActionSpec
+    dt: float
+
+
+@dataclass
+class Decision:
+    """One inference of the policy; the row of the decision log.
+
+    t_start: tick of the episode.  base, residual, final: float32 [H, A] physical units with
+    final = base + lam * residual.  executed: ticks really executed.  closed: why it ended, one of
+    horizon | takeover | release | terminated | truncated.  tokens: float16 [N, W] that the backbone gave.
+    shadow: True where the policy only computed while a person was driving.
+    """
+
+    t_start: int
+    noise_seed: int
+    base_hash: str
+    lam: float
+    planned: int
+    base: F32
+    residual: F32
+    final: F32
+    tokens: NDArray[np.float16]
+    executed: int = 0
+    closed: str = "horizon"
+    shadow: bool = False
+
+
+@dataclass
+class Episode:
+    """One recorded episode of T ticks; row i is observed, then `action[i]` is executed, then `reward[i]` follows.
+
+    images: camera -> uint8 [T, H, W, 3].  state: float32 [T, S].
+    action: float32 [T, A], *executed* (what the robot said it applied, after blending and limits).
+    proposed: float32 [T, A], what the policy wanted (equals the human command where no policy runs).
+    human: float32 [T, A], what the person commanded, NaN where nobody did.
+    controller: uint8 [T], `Controller`.  reward: float32 [T], raw environment reward, never relabelled.
+    terminated, truncated: bool [T]; exactly one of them is True at the last tick, both are False before.
+    success: whether the task was fulfilled.  phase: uint8 [T], the arbiter's phase.
+    The observation *after* the last tick is not recorded; a truncated episode therefore has no successor for its
+    last tick, and learning masks that tick out.
+    """
+
+    images: dict[str, U8]
+    state: F32
+    action: F32
+    proposed: F32
+    human: F32
+    controller: U8
+    phase: U8
+    reward: F32
+    terminated: Bool
+    truncated: Bool
+    success: bool
+    prompt: str
+    meta: dict[str, Any] = field(default_factory=dict)
+    """task, setting, gap, scene_seed, operator, mistake, takeover reasons, profile hash, checkpoint hash, renderer..."""
+    decisions: list[Decision] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return int(self.action.shape[0])
+
+    @property
+    def intervened(self) -> Bool:
+        """bool [T]: ticks in which a person had a share in the executed action of a policy roll-out."""
+        return np.isin(self.controller, [Controller.HUMAN, Controller.BLENDED, Controller.ASSIST])
+
+    @property
+    def human_share(self) -> float:
+        return float(self.intervened.mean()) if len(self) else 0.0
+
+
+def content_hash(data: Any) -> str:
+    """Return a short stable hash of JSON-serialisable data (12 hexadecimal digits)."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
