@@ -23,8 +23,8 @@
       "machine": {"renderer": "egl"}, "caveats": ["..."]
     }
 
-Only `task` and `seed` must be there.  Rates are fractions in 0..1; `null` stands for a number that could not be
-computed.  Unknown keys are refused, so that a report never silently leaves something out.
+Only `task` and `seed` must be there.  Rates are fractions in 0..1; `null` stands for a number that could not
+be computed.  Unknown keys are refused, so that a report never silently leaves something out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference of success rates, method minus against, on n common scenes; 95 % interval lo..hi."""
+    """A paired difference of success rates (method minus against) on n common scenes; 95 % interval."""
 
     method: str
     against: str
@@ -176,7 +176,7 @@ class CriticSummary:
 
 @dataclass(frozen=True)
 class ResidualSummary:
-    """The constant residual per action dimension, in command units (fraction of half the range), before lam."""
+    """The constant residual of each action dimension in command units (fraction of half the range)."""
 
     names: tuple[str, ...]
     values: tuple[float, ...]
@@ -258,7 +258,7 @@ class RunSummary:
             residual |= {key: tuple(residual[key]) for key in ("names", "values") if key in residual}
             d["residual"] = _build(ResidualSummary, residual, "residual")
         d["caveats"] = tuple(d.get("caveats") or ())
-        summary = _build(cls, d, "summary")
+        summary = _build(cls, d, "the top level")
         for c in summary.cells:
             if not 0 <= c.k <= c.n:
                 raise DataError(
