@@ -121,3 +121,17 @@ def get_gap(name: str, strength: float = 1.0) -> Gap:
         camera_shift=(shift[0] * strength, shift[1] * strength, shift[2] * strength),
         friction_scale=unit.friction_scale**strength,
     )
+
+
+def parse_gap(text: str) -> Gap:
+    """Return the gap that a command line names: "deployment" or "deployment@0.5".
+
+    Raises ConfigError for an unknown name or a strength that is no number in range.
+    """
+    name, _, strength = text.partition("@")
+    try:
+        return get_gap(name, float(strength) if strength else 1.0)
+    except ValueError as error:
+        raise ConfigError(
+            f"Gap strength '{strength}' is not a number.", f"Write for instance {name}@0.5."
+        ) from error
