@@ -110,10 +110,10 @@ def paired_difference(
 ) -> Difference:
     """Return mean(a - b) over episodes on the same scenes, with a 95 % percentile bootstrap interval.
 
-    a, b: [n] success (or any number) of two methods, row i on the same scene.  groups: [n] training seed of each
-    row; with two or more groups the bootstrap draws groups first and then rows within them.  Where every pair has
-    the same difference the bootstrap knows no spread, so the interval is then Newcombe's for independent rates
-    (successes) or the single value (other numbers).
+    a, b: [n] success (or any number) of two methods, row i on the same scene.  groups: [n] training seed of
+    each row; with two or more groups the bootstrap draws groups first and then rows within them.  Where every
+    pair has the same difference the bootstrap knows no spread, so the interval is then Newcombe's for
+    independent rates (successes) or the single value (other numbers).
     Raises DataError for unequal lengths, no rows, or NaN.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -1,0 +1,243 @@
+"""One episode, tick by tick: who proposes, who drives, what was applied, what is written down.
+
+Two functions: `demonstrate` (an operator alone) and `roll_out` (a policy, watched by an operator or unaided).
+Both return an `Episode`; nothing here knows how a policy computes or what a task is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from bora_cli.control.arbiter import ArbiterSettings, ArbiterState, Command, Event, Phase, arbitrate
+from bora_cli.input.operator import OperatorSample
+from bora_cli.types import F32, ActionSpec, Controller, Decision, Episode, Observation
+
+
+class Applied(Protocol):
+    """What a rig says about one tick: the action applied after its limits, the reward and how the episode stands."""
+
+    @property
+    def applied(self) -> F32: ...
+    @property
+    def reward(self) -> float: ...
+    @property
+    def terminated(self) -> bool: ...
+    @property
+    def truncated(self) -> bool: ...
+    @property
+    def success(self) -> bool: ...
+
+
+class Rig(Protocol):
+    """A robot with a task, stepped one tick at a time."""
+
+    @property
+    def action_spec(self) -> ActionSpec: ...
+    @property
+    def dt(self) -> float: ...
+    def reset(self, scene_seed: int) -> Observation: ...
+    def step(self, action: F32) -> Applied: ...
+    def observe(self, images: bool = True) -> Observation: ...
+
+
+class Policy(Protocol):
+    """Something that plans a chunk of actions from an observation, deterministically given `rng`."""
+
+    @property
+    def execute(self) -> int: ...
+    def decide(self, obs: Observation, rng: np.random.Generator) -> Decision: ...
+
+
+class Demonstrator(Protocol):
+    """An operator that can drive a whole episode; `act` returns its command and whether it gives up."""
+
+    def begin(self, rig: Any) -> None: ...
+    def act(self, rig: Any) -> tuple[F32, bool]: ...
+
+
+class Verdict(Protocol):
+    """Whether the person wants to drive at this tick, and why."""
+
+    @property
+    def engage(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Watcher(Protocol):
+    """A person who watches a policy: says at each tick whether he wants to drive."""
+
+    def begin(self, rig: Any) -> None: ...
+    def observe(self, rig: Any, human_driving: bool) -> Verdict: ...
+
+
+@dataclass
+class _Log:
+    """Columns of the episode being recorded."""
+
+    images: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    rows: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    decisions: list[Decision] = field(default_factory=list)
+    reasons: list[dict[str, Any]] = field(default_factory=list)
+
+    def observe(self, obs: Observation) -> None:
+        for camera, image in obs.images.items():
+            self.images[camera].append(image)
+        self.rows["state"].append(obs.state)
+
+    def tick(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.rows[name].append(value)
+
+    def episode(self, success: bool, prompt: str, meta: dict[str, Any]) -> Episode:
+        rows = self.rows
+        takeovers = [r for r in self.reasons if r["event"] == "takeover"]
+        return Episode(
+            images={camera: np.stack(frames) for camera, frames in self.images.items()},
+            state=np.stack(rows["state"]).astype(np.float32),
+            action=np.stack(rows["action"]).astype(np.float32),
+            proposed=np.stack(rows["proposed"]).astype(np.float32),
+            human=np.stack(rows["human"]).astype(np.float32),
+            controller=np.asarray(rows["controller"], np.uint8),
+            phase=np.asarray(rows["phase"], np.uint8),
+            reward=np.asarray(rows["reward"], np.float32),
+            terminated=np.asarray(rows["terminated"], np.bool_),
+            truncated=np.asarray(rows["truncated"], np.bool_),
+            success=success,
+            prompt=prompt,
+            meta={**meta, "control_changes": self.reasons, "takeovers": len(takeovers)},
+            decisions=self.decisions,
+        )
+
+
+def demonstrate(
+    rig: Rig, operator: Demonstrator, *, scene_seed: int, meta: dict[str, Any], images: bool = True
+) -> Episode:
+    """Let an operator drive one whole episode.
+
+    An operator that gives up declares the attempt failed: the episode is *terminated* without success.
+    images: whether to render and record every tick.
+    """
+    rig.reset(scene_seed)
+    operator.begin(rig)
+    log = _Log()
+    while True:
+        obs = rig.observe(images)
+        log.observe(obs)
+        action, gives_up = operator.act(rig)
+        result = rig.step(action)
+        terminated = result.terminated or (gives_up and not result.truncated)
+        log.tick(
+            action=result.applied,
+            proposed=action,
+            human=action,
+            controller=Controller.DEMO,
+            phase=Phase.HUMAN,
+            reward=result.reward,
+            terminated=terminated,
+            truncated=result.truncated and not terminated,
+        )
+        if terminated or result.truncated:
+            return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+
+
+def roll_out(
+    rig: Rig,
+    policy: Policy,
+    *,
+    scene_seed: int,
+    rng: np.random.Generator,
+    meta: dict[str, Any],
+    watcher: Watcher | None = None,
+    operator: Demonstrator | None = None,
+    images: bool = True,
+    max_ticks: int | None = None,
+) -> Episode:
+    """Let a policy act for one episode, with a person who may take over if `watcher` and `operator` are given.
+
+    rng: noise of the policy.  images: record every tick (unaided evaluation needs images only at decisions).
+    While the person drives, the policy decides at every tick in shadow, so that its proposal is known wherever
+    there is a correction.  A takeover or a release closes the running decision and opens a new one.
+    """
+    rig.reset(scene_seed)
+    if watcher is not None:
+        watcher.begin(rig)
+    settings = ArbiterSettings.for_spec(rig.action_spec, n_release=1)
+    state, previous = ArbiterState(), _rest(rig)
+    log = _Log()
+    decision: Decision | None = None
+    inner = tick = 0
+    while True:
+        shadow = state.phase in (Phase.TAKING, Phase.HUMAN)
+        deciding = decision is None or shadow or inner >= policy.execute
+        obs = rig.observe(images or deciding)
+        if images:
+            log.observe(obs)
+        else:
+            log.rows["state"].append(obs.state)
+        if deciding:
+            decision = policy.decide(obs, rng)
+            decision.t_start, decision.planned, decision.shadow, inner = tick, policy.execute, shadow, 0
+            log.decisions.append(decision)
+        assert decision is not None
+        sample = None
+        if watcher is not None and operator is not None:
+            verdict = watcher.observe(rig, shadow)
+            if verdict.engage and not shadow:
+                operator.begin(rig)
+            action = operator.act(rig)[0] if verdict.engage else previous
+            sample = OperatorSample(action, verdict.engage, tick * rig.dt, verdict.reason)
+        state, command = arbitrate(
+            state,
+            proposal=decision.final[inner],
+            sample=sample,
+            previous=previous,
+            now=tick * rig.dt,
+            settings=settings,
+        )
+        _note_change(log, command, decision, tick)
+        result = rig.step(command.action)
+        previous = np.asarray(result.applied, np.float32)
+        truncated = result.truncated or (max_ticks is not None and tick + 1 >= max_ticks)
+        truncated = truncated and not result.terminated
+        driving = sample is not None and command.phase in (Phase.TAKING, Phase.HUMAN)
+        log.tick(
+            action=result.applied,
+            proposed=decision.final[inner],
+            human=sample.action if sample is not None and driving else np.full_like(previous, np.nan),
+            controller=command.controller,
+            phase=command.phase,
+            reward=result.reward,
+            terminated=result.terminated,
+            truncated=truncated,
+        )
+        decision.executed += int(command.controller == Controller.POLICY)
+        inner, tick = inner + 1, tick + 1
+        if command.event in (Event.RELEASE, Event.SETTLED):
+            decision = None  # whoever drives next starts from a fresh look
+        if result.terminated or truncated:
+            log.decisions[-1].closed = "terminated" if result.terminated else "truncated"
+            return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+
+
+def _note_change(log: _Log, command: Command, decision: Decision, tick: int) -> None:
+    """Write down why control changed hands, and close the decision that was running."""
+    if command.event is Event.ENGAGE:
+        decision.closed = "takeover"
+        log.reasons.append({"tick": tick, "event": "takeover", "reason": command.reason})
+    elif command.event is Event.RELEASE:
+        decision.closed = "release"
+        log.reasons.append({"tick": tick, "event": "release", "reason": command.reason})
+
+
+def _rest(rig: Rig) -> F32:
+    """Return the command that asks for nothing: no arm motion, hand where it is commanded.  [A]"""
+    spec = rig.action_spec
+    rest = np.zeros(spec.dim, np.float32)
+    hand = spec.slice("hand")
+    rest[hand] = rig.observe(images=False).state[-(hand.stop - hand.start) :]
+    return rest

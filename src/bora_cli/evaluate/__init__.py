@@ -1,0 +1,1 @@
+"""Run policies: collect demonstrations, evaluate success, replay episodes."""

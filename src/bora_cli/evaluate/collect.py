@@ -1,0 +1,125 @@
+"""Collect demonstrations with an operator, episode by episode, into a dataset that can be continued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bora_cli.control.loop import demonstrate
+from bora_cli.data.dataset import Dataset
+from bora_cli.errors import ConfigError
+from bora_cli.evaluate.workers import Workers
+from bora_cli.profiles import load_profile
+from bora_cli.seeds import scene_seeds, stream
+from bora_cli.sim.gaps import parse_gap
+from bora_cli.sim.operator import SimulatedOperator, style_of_quality
+from bora_cli.sim.simulation import Simulation
+from bora_cli.types import Episode
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CollectJob:
+    """What is collected; stored in the dataset so that a continued collection is the same collection."""
+
+    profile: str
+    profile_hash: str
+    task: str
+    setting: str
+    gap: str
+    operator: str
+    quality: str
+    seed: int
+    image_size: int
+
+
+@lru_cache(maxsize=4)
+def simulation(task: str, setting: str, gap: str, image_size: int) -> Simulation:
+    """Return this process's simulation of a task; gap as "name" or "name@strength"."""
+    return Simulation(task, setting=setting, gap=parse_gap(gap), image_size=image_size)
+
+
+def demonstrate_once(item: tuple[CollectJob, int]) -> Episode:
+    """Record one demonstration: (job, scene seed) -> episode."""
+    job, scene_seed = item
+    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    style = style_of_quality(job.quality, stream("operator style", scene_seed), job.task)
+    operator = SimulatedOperator(style, stream("operator", scene_seed))
+    meta = {
+        **asdict(job),
+        "mistake": style.mistake,
+        "style": asdict(style),
+        "renderer": sim.backend,
+    }
+    return demonstrate(sim, operator, scene_seed=scene_seed, meta=meta)
+
+
+def collect(
+    *,
+    task: str,
+    episodes: int,
+    out: Path,
+    profile: str = "sim",
+    operator: str = "simulated",
+    quality: str = "mixed",
+    setting: str = "standard",
+    gap: str = "none",
+    seed: int = 0,
+    image_size: int = 64,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Record `episodes` demonstrations of a task into the dataset at `out`, continuing one that is part of the job.
+
+    Episode i always uses the same scene and operator whatever the number of processes, so an interrupted collection
+    that is continued equals an uninterrupted one.
+    Raises ConfigError if `out` holds another job's data.
+    """
+    hardware = load_profile(profile)
+    job = CollectJob(
+        profile, hardware.hash, task, setting, parse_gap(gap).identity, operator, quality, seed, image_size
+    )
+    sim = simulation(task, setting, job.gap, image_size)
+    dataset = open_or_create(Path(out), asdict(job), sim)
+    seeds = scene_seeds("collect", seed, episodes)[len(dataset) :]
+    pool = workers or Workers(1)
+    for episode in _recorded(pool, job, seeds):
+        dataset.append(episode)
+        if progress is not None:
+            progress("collect", len(dataset), episodes)
+    return dataset
+
+
+def _recorded(pool: Workers, job: CollectJob, seeds: list[int]) -> Iterator[Episode]:
+    yield from pool.map(demonstrate_once, [(job, s) for s in seeds])
+
+
+def open_or_create(root: Path, job: dict[str, Any], sim: Simulation) -> Dataset:
+    """Open the dataset of a job, or create it; raises ConfigError if the directory belongs to another job."""
+    if not (root / "meta" / "info.json").is_file():
+        if root.exists() and any(root.iterdir()):
+            raise ConfigError(
+                f"{root} is not empty and holds no dataset; expected a new or empty directory.",
+                "Choose another --out.",
+            )
+        return Dataset.create(
+            root,
+            spec=sim.action_spec,
+            state_names=sim.state_names,
+            cameras=("scene", "wrist"),
+            image_size=job["image_size"],
+            fps=round(1 / sim.dt),
+            robot_type=job["profile"],
+            extra={"job": job},
+        )
+    dataset = Dataset.open(root)
+    before = dataset.info.get("job", {})
+    differing = [k for k in job if before.get(k) != job[k]]
+    if differing:
+        detail = ", ".join(f"{k} {before.get(k)!r} there, {job[k]!r} asked" for k in differing)
+        raise ConfigError(f"{root} holds another collection ({detail}).", "Choose another --out.")
+    return dataset
