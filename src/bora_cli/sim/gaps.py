@@ -1,7 +1,7 @@
-"""Execution gaps: named ways in which the simulated robot at deployment differs from the one of the demonstrations.
+"""Execution gaps: named ways in which the robot at deployment differs from the one of the demonstrations.
 
-A gap acts on the execution, never on the task: what the policy commands is not quite what happens.  Every method
-that is compared on a gap sees the same one, and its identity is stored with each episode.
+A gap acts on the execution, never on the task: what the policy commands is not quite what happens.  Every
+method that is compared on a gap sees the same one, and its identity is stored with each episode.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ GAPS: dict[str, Gap] = {
 def get_gap(name: str, strength: float = 1.0) -> Gap:
     """Return a named gap at a strength.
 
-    strength: 0 .. 4; bias and shift grow in proportion, the friction factor is raised to this power (so it stays
-    positive); 0 changes nothing, 1 is the entry of `GAPS`.
+    strength: 0 .. 4; bias and shift grow in proportion, the friction factor is raised to this power (so it
+    stays positive); 0 changes nothing, 1 is the entry of `GAPS`.
     Raises ConfigError for an unknown name or a strength outside the range.
     """
     if name not in GAPS:
