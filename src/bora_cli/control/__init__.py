@@ -1,0 +1,1 @@
+"""Between the policy, the person and the motors; runs without torch."""

@@ -1,0 +1,1 @@
+"""People and scripts that hold the controls."""

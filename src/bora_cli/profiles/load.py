@@ -1,0 +1,190 @@
+"""Find, read and check profiles; every finding names its file and line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from bora_cli.errors import ConfigError
+from bora_cli.profiles.schema import HardwareProfile, Part, loosened
+
+ROBOT_DRIVERS = ("sim",)
+HAND_DRIVERS = ("sim",)
+CAMERA_DRIVERS = ("sim",)
+OPERATOR_DEVICES = ("simulated",)
+"""What this version can drive.  A profile may name others; `check_profile` says so."""
+
+
+@dataclass(frozen=True)
+class ProfileFinding:
+    """One remark on a profile: level "error", "warning" or "note"; where as file:line; message."""
+
+    level: Literal["error", "warning", "note"]
+    where: str
+    message: str
+
+
+def profile_directory() -> Path:
+    """Return the directory of the profiles that come with bora (in the wheel, or in the repository)."""
+    packaged = Path(__file__).parents[1] / "hw_profiles"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "hw_profiles"
+
+
+def list_profiles() -> list[str]:
+    """Return the names of the profiles that come with bora."""
+    return sorted(path.stem for path in profile_directory().glob("*.toml"))
+
+
+def find_profile(name_or_path: str | Path) -> Path:
+    """Return the file of a profile given by name or by path; raises ConfigError with the near names."""
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text:
+        if not Path(text).is_file():
+            raise ConfigError(f"No hardware profile at {text}: there is no such file.", _known_profiles(text))
+        return Path(text)
+    path = profile_directory() / f"{text}.toml"
+    if not path.is_file():
+        raise ConfigError(f"Unknown hardware profile '{text}'.", _known_profiles(text))
+    return path
+
+
+def load_profile(name_or_path: str | Path) -> HardwareProfile:
+    """Return a profile; raises ConfigError that names file, line and remedy of the first mistake."""
+    path = find_profile(name_or_path)
+    profile, findings = _parse(path)
+    if profile is None:
+        first, more = findings[0], len(findings) - 1
+        tail = f" ({more} more)" if more else ""
+        raise ConfigError(
+            f"{first.where}: {first.message}{tail}.", f"See all with `bora profile check {path}`."
+        )
+    return profile
+
+
+def check_profile(name_or_path: str | Path) -> list[ProfileFinding]:
+    """Return what a person should know before trusting a profile; an empty list means nothing to add."""
+    path = find_profile(name_or_path)
+    profile, findings = _parse(path)
+    return findings if profile is None else list(_remarks(profile, path))
+
+
+def _parse(path: Path) -> tuple[HardwareProfile | None, list[ProfileFinding]]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        return HardwareProfile.model_validate(tomllib.loads(text)), []
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        where = f"{path}:{line.group(1)}" if line else str(path)
+        return None, [ProfileFinding("error", where, f"not valid TOML ({error})")]
+    except ValidationError as error:
+        findings = []
+        for item in error.errors():
+            loc = tuple(item["loc"])
+            findings.append(
+                ProfileFinding("error", f"{path}:{_line_of(text, loc)}", _explain(item["type"], loc, item))
+            )
+        return None, findings
+
+
+def _explain(kind: str, loc: tuple[int | str, ...], item: Any) -> str:
+    """Return one of pydantic's findings in our words."""
+    key = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        known = _keys_at(loc[:-1])
+        near = get_close_matches(str(loc[-1]), known, 1, 0.5)
+        guess = f"; did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'{guess} (known here: {', '.join(known)})"
+    if kind == "missing":
+        return f"key '{key}' is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} is {item['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys the schema knows in the table at `loc`."""
+    model: Any = HardwareProfile
+    for part in loc:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            args = [
+                a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Part)
+            ]
+            model = args[0] if args else annotation
+    return list(model.model_fields)
+
+
+def _line_of(text: str, loc: tuple[int | str, ...]) -> int:
+    """Return the line number of a key in TOML text, or of the nearest table above it; 1 if there is none."""
+    wanted = [str(part) for part in loc if isinstance(part, str)]
+    index = next((part for part in reversed(loc) if isinstance(part, int)), 0)
+    best, best_depth, table, seen = 1, 0, [], -1  # type: int, int, list[str], int
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        header = re.match(r"\[+\s*([^\]]+?)\s*\]+", line)
+        if header:
+            table = header.group(1).split(".")
+            if table == wanted[: len(table)]:
+                seen += line.startswith("[[")
+                if len(table) > best_depth or (len(table) == best_depth and seen == index):
+                    best, best_depth = number, len(table)
+            continue
+        key = re.match(r'"?([\w-]+)"?\s*=', line)
+        if key and [*table, key.group(1)] == wanted[: len(table) + 1] and (seen < 0 or seen == index):
+            return number
+    return best
+
+
+def _remarks(profile: HardwareProfile, path: Path) -> Iterator[ProfileFinding]:
+    text = path.read_text(encoding="utf-8")
+
+    def remark(level: Literal["warning", "note"], message: str, *loc: int | str) -> ProfileFinding:
+        return ProfileFinding(level, f"{path}:{_line_of(text, loc)}", message)
+
+    parts = [
+        ("robot", profile.robot.driver, ROBOT_DRIVERS, ("robot", "driver")),
+        ("hand", profile.hand.driver, HAND_DRIVERS, ("hand", "driver")),
+        ("operator", profile.operator.device, OPERATOR_DEVICES, ("operator", "device")),
+    ]
+    for number, camera in enumerate(profile.cameras):
+        parts.append((f"camera {camera.name}", camera.driver, CAMERA_DRIVERS, ("cameras", number, "driver")))
+        # type: ignore[arg-type]
+    for what, driver, known, loc in parts:
+        if driver not in known:
+            yield remark(
+                "warning",
+                f"{what}: no driver '{driver}' in this version (there is: {', '.join(known)})",
+                *loc,
+            )
+    speed = profile.arm.translation_per_tick * profile.robot.control_rate
+    if speed > profile.limits.tcp_speed * (1 + 1e-9):
+        yield remark(
+            "warning",
+            f"arm.translation_per_tick asks for {speed:g} m/s,"
+            f" limits.tcp_speed lets {profile.limits.tcp_speed:g} m/s through: large commands will be cut",
+            "arm",
+            "translation_per_tick",
+        )
+    if not profile.calibration.verified_by.strip():
+        yield remark(
+            "warning", "calibration.verified_by is empty: nobody has measured the tool point", "calibration"
+        )
+    for text_of_limit in loosened(profile.limits):
+        yield remark(
+            "note", f"looser than the code, by {profile.limits.acknowledged_by}: {text_of_limit}", "limits"
+        )
+
+
+def _known_profiles(text: str) -> str:
+    names = list_profiles()
+    near = get_close_matches(Path(text).stem, names, 1, 0.5)
+    guess = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{guess}Profiles that come with bora: {', '.join(names)}; or give the path of a .toml file."

@@ -1,0 +1,242 @@
+"""What a hardware profile consists of, with the rules that make it consistent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bora_cli.profiles.units import (
+    Angles,
+    AngularSpeed,
+    Hertz,
+    Metres,
+    Point,
+    Radians,
+    Seconds,
+    Speed,
+    quantity,
+)
+from bora_cli.types import F32, ActionSpec, content_hash
+
+ARM_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz")
+
+
+class Part(BaseModel):
+    """A table of the profile: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Robot(Part):
+    """The arm: which driver moves it, how many joints it has, how often it is commanded."""
+
+    driver: str
+    arm_dof: Annotated[int, Field(ge=1, le=12)]
+    control_rate: Hertz
+
+
+class Arm(Part):
+    """Largest delta of the commanded tool pose per tick and axis: translation in m, rotation in rad."""
+
+    translation_per_tick: Annotated[Metres, Field(gt=0)]
+    rotation_per_tick: Annotated[Radians, Field(gt=0)]
+
+
+class HandJoint(Part):
+    """One active joint of the hand with the range of its command, rad."""
+
+    name: str
+    low: Radians
+    high: Radians
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(
+                f"joint {self.name} has low {self.low:g} rad and high {self.high:g} rad; expected low < high"
+            )
+        return self
+
+
+class Hand(Part):
+    """The hand: its driver, its side and its active joints, in the order of the action columns."""
+
+    driver: str
+    side: Literal["left", "right"]
+    joints: Annotated[tuple[HandJoint, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [joint.name for joint in self.joints]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"hand joint {', '.join(twice)} is listed twice; expected distinct names")
+        return self
+
+
+class Limits(Part):
+    """Safety limits, SI units.  Everything sent to the motors stays inside them.
+
+    workspace_low, workspace_high: box for the commanded tool position, robot base frame.  tcp_speed,
+    rotation_speed: length of the tool's velocity vectors.  hand_rate: each hand joint.  leash: how far the
+    commanded position may run ahead of the measured one.  takeover_*: largest change of the command between
+    two ticks while control changes hands.  watchdog: a command older than this holds the robot.
+    """
+
+    workspace_low: Point
+    workspace_high: Point
+    tcp_speed: Speed
+    rotation_speed: AngularSpeed
+    hand_rate: AngularSpeed
+    leash: Annotated[Metres, Field(gt=0)]
+    takeover_translation: Annotated[Metres, Field(gt=0)]
+    takeover_rotation: Annotated[Radians, Field(gt=0)]
+    takeover_hand: Annotated[Radians, Field(gt=0)]
+    watchdog: Seconds
+    acknowledged_by: str = ""
+
+    @model_validator(mode="after")
+    def _box(self) -> Self:
+        for axis, low, high in zip("xyz", self.workspace_low, self.workspace_high, strict=True):
+            if not low < high:
+                raise ValueError(f"workspace in {axis} runs from {low:g} to {high:g} m; expected low < high")
+        return self
+
+
+class Camera(Part):
+    """One camera: where its images come from and how they are."""
+
+    name: str
+    driver: str
+    width: Annotated[int, Field(ge=8, le=4096)]
+    height: Annotated[int, Field(ge=8, le=4096)]
+    rate: Hertz
+    mount: Literal["world", "hand"]
+
+
+class OperatorDevice(Part):
+    """The device a person takes over with.
+
+    axis_convention: "ros" is x forward, y left, z up, right-handed.  dead_band: share of full deflection that
+    counts as rest.  ramp: duration of the blend at takeover and return.
+    """
+
+    device: str
+    axis_convention: Literal["ros"]
+    dead_band: Annotated[float, Field(ge=0, lt=1)]
+    ramp: Annotated[float, quantity("s"), Field(ge=0)]
+
+
+class Calibration(Part):
+    """What was measured on the rig, and by whom.
+
+    tool_point: the controlled point in the hand frame, m.  verified_by: name and date; "" is nobody.
+    """
+
+    tool_point: Point
+    verified_by: str = ""
+
+
+CODE_LIMITS: dict[str, float] = {
+    "tcp_speed": 0.25,
+    "rotation_speed": 1.2,
+    "hand_rate": 3.0,
+    "leash": 0.05,
+    "takeover_translation": 0.025,
+    "takeover_rotation": 0.12,
+    "takeover_hand": 0.3,
+    "watchdog": 0.2,
+}
+CODE_WORKSPACE = ((0.25, -0.35, 0.012), (0.72, 0.35, 0.5))
+
+
+class HardwareProfile(Part):
+    """Who, where, limits, rates and calibration of one rig."""
+
+    name: str
+    description: str = ""
+    robot: Robot
+    arm: Arm
+    hand: Hand
+    limits: Limits
+    cameras: Annotated[tuple[Camera, ...], Field(min_length=1)]
+    operator: OperatorDevice
+    postures: dict[str, Angles]
+    calibration: Calibration
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, angles in self.postures.items():
+            if len(angles) != len(self.hand.joints):
+                raise ValueError(
+                    f"posture {name} has {len(angles)} angles;"
+                    f" expected {len(self.hand.joints)}, one per hand joint"
+                )
+            for joint, angle in zip(self.hand.joints, angles, strict=True):
+                if not joint.low - 1e-9 <= angle <= joint.high + 1e-9:
+                    raise ValueError(
+                        f"posture {name} puts {joint.name} at {angle:g} rad;"
+                        f" expected {joint.low:g} to {joint.high:g} rad"
+                    )
+        cameras = [camera.name for camera in self.cameras]
+        if len(set(cameras)) != len(cameras):
+            raise ValueError(f"cameras {', '.join(cameras)}; expected distinct names")
+        loose = loosened(self.limits)
+        if loose and not self.limits.acknowledged_by.strip():
+            raise ValueError(
+                f"limits are looser than the code allows: {'; '.join(loose)}."
+                ' Tighten them, or write limits.acknowledged_by = "name, date"'
+            )
+        return self
+
+    @property
+    def dt(self) -> float:
+        """Seconds per tick."""
+        return 1.0 / self.robot.control_rate
+
+    @property
+    def hash(self) -> str:
+        """Short hash of every number in the profile; layout, comments and description do not count."""
+        return content_hash(self.model_dump(mode="json", exclude={"description"}))
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """The action row of this rig: six tool deltas per tick, then one target angle per hand joint."""
+        joints = self.hand.joints
+        step = [self.arm.translation_per_tick] * 3 + [self.arm.rotation_per_tick] * 3
+        return ActionSpec(
+            names=(*ARM_NAMES, *(joint.name for joint in joints)),
+            units=("m",) * 3 + ("rad",) * (3 + len(joints)),
+            low=np.array([-x for x in step] + [joint.low for joint in joints], np.float32),
+            high=np.array(step + [joint.high for joint in joints], np.float32),
+            groups={"arm": (0, 6), "hand": (6, 6 + len(joints))},
+        )
+
+    @property
+    def takeover_step(self) -> F32:
+        """float32 [A]: largest change of the command between two ticks while control changes hands."""
+        limits = self.limits
+        arm = [limits.takeover_translation] * 3 + [limits.takeover_rotation] * 3
+        return np.array(arm + [limits.takeover_hand] * len(self.hand.joints), np.float32)
+
+    @property
+    def ramp_ticks(self) -> int:
+        """Ticks of blending at takeover and return."""
+        return round(self.operator.ramp * self.robot.control_rate)
+
+
+def loosened(limits: Limits) -> list[str]:
+    """Return the limits that are looser than the code's, as text with both numbers."""
+    found = []
+    for key, allowed in CODE_LIMITS.items():
+        value = getattr(limits, key)
+        if value > allowed * (1 + 1e-9):
+            found.append(f"{key} {value:g} above {allowed:g}")
+    for axis, low, high, code_low, code_high in zip(
+        "xyz", limits.workspace_low, limits.workspace_high, *CODE_WORKSPACE, strict=True
+    ):
+        if low < code_low - 1e-9 or high > code_high + 1e-9:
+            found.append(f"workspace {axis} {low:g}..{high:g} m outside {code_low:g}..{code_high:g} m")
+    return found
