@@ -77,6 +77,10 @@ class Task(Protocol):
         """
         ...
 
+    def lost(self, data: mujoco.MjData) -> bool:
+        """Return whether the task can no longer be fulfilled."""
+        ...
+
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return the yaw in rad, folded to +-pi/2, at which the hand should act."""
         ...

@@ -122,6 +122,10 @@ class OpenBox:
         """Return the lid angle as a share of the required one."""
         return max(0.0, float(data.joint("lid").qpos[0]) / OPEN_ANGLE)
 
+    def lost(self, data: mujoco.MjData) -> bool:
+        """Return False: the box is fixed to the table."""
+        return False
+
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return the yaw of the box."""
         rotation = data.body("box").xmat.reshape(3, 3)

@@ -81,6 +81,10 @@ class PickToy:
         """Return the lifted height as a share of the required one."""
         return max(0.0, float(data.site("target").xpos[2] - start[2]) / LIFT)
 
+    def lost(self, data: mujoco.MjData) -> bool:
+        """Return whether the toy has fallen off the table."""
+        return bool(data.site("target").xpos[2] < -0.05)
+
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return the heading of the toy's long axis, folded."""
         rotation = data.body("toy").xmat.reshape(3, 3)

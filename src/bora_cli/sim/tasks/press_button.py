@@ -98,6 +98,10 @@ class PressButton:
         """Return the travel as a share of the required one."""
         return max(0.0, -float(data.joint("cap").qpos[0]) / PRESSED)
 
+    def lost(self, data: mujoco.MjData) -> bool:
+        """Return False: the button is fixed to the table."""
+        return False
+
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return 0: a round cap is pressed without turning the hand."""
         return 0.0

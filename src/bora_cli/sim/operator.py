@@ -1,0 +1,294 @@
+"""A scripted person: an expert, and the ways in which people demonstrate badly.
+
+The operator reads privileged state, plans a short list of phases from wherever the scene stands (a dropped
+object is grasped again), and gives one command per tick.  A style adds noise, a wrong idea of where the
+object is, slowness, or one structured mistake.  Structured mistakes are biased and persistent on purpose:
+errors that differ from tick to tick average out in a cloned policy, a goal that is always displaced to the
+same side does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.errors import ConfigError
+from bora_cli.sim.arm_hand import NEUTRAL, POSTURES
+from bora_cli.sim.rotations import about_z, vector_from_rotation
+from bora_cli.sim.simulation import HAND_RATE, ROTATION_LIMIT, TRANSLATION_LIMIT, Privileged, action_spec
+from bora_cli.sim.tasks import get_task
+from bora_cli.sim.tasks.base import Phase
+from bora_cli.types import F32
+
+F64 = NDArray[np.float64]
+
+PHASE_TIMEOUT = 20
+"""Ticks after which a phase that does not reach its goal is left."""
+GIVE_UP_TICKS = 18
+"""Ticks between a failed attempt and the operator's giving up."""
+NOTICE_TICKS = 3
+"""Ticks a person needs to see that an attempt failed."""
+POSTURE_TOLERANCE = 0.05
+"""rad, every joint command."""
+
+
+class Privy(Protocol):
+    """A simulation that lets operators read its privileged state."""
+
+    def privileged(self) -> Privileged: ...
+
+
+@dataclass(frozen=True)
+class OperatorStyle:
+    """How a person drives.
+
+    noise: standard deviation per tick, in units of the action range, of the translation (half of it on the
+    rotation, 0.3 of it on the hand).  goal_error_m: standard deviation of an offset of all goals after the
+    first, drawn once per attempt.  speed: bound on the translation, 1 is the action limit.
+    mistake: None, depth (goal too close to the scene camera), high, premature (fingers close during the
+    descent), early (lets go, or retreats, too early) or hesitate (pauses).  mistake_size: m for depth and
+    high, ticks for early and for the length of pauses.  retry_probability: that a failed attempt is noticed
+    and repeated without the mistake.
+    """
+
+    noise: float = 0.0
+    goal_error_m: float = 0.0
+    speed: float = 1.0
+    mistake: str | None = None
+    mistake_size: float = 0.0
+    retry_probability: float = 1.0
+
+
+EXPERT = OperatorStyle()
+CORRECTOR = OperatorStyle(noise=0.08)
+"""The person who takes over from a policy: careful, not perfect."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The styles of mixed demonstrations of a task.
+
+    shares: mistake (or good) -> probability, in the order of the draw.  sizes: mistake -> range of its size.
+    """
+
+    shares: dict[str, float]
+    sizes: dict[str, tuple[float, float]]
+    retry_probability: float
+
+
+MIXTURES: dict[str, Mixture] = {
+    "pick_toy": Mixture(
+        {"good": 0.22, "depth": 0.26, "high": 0.19, "premature": 0.13, "early": 0.12, "hesitate": 0.08},
+        {"depth": (0.032, 0.055), "high": (0.018, 0.034), "early": (2, 4), "hesitate": (4, 9)},
+        0.35,
+    ),
+    "open_box": Mixture(
+        {"good": 0.22, "depth": 0.26, "high": 0.19, "premature": 0.13, "early": 0.12, "hesitate": 0.08},
+        {"depth": (0.020, 0.038), "high": (0.018, 0.034), "early": (2, 4), "hesitate": (4, 9)},
+        0.35,
+    ),
+    "press_button": Mixture(
+        {"good": 0.12, "depth": 0.36, "high": 0.24, "early": 0.20, "hesitate": 0.08},
+        {"depth": (0.026, 0.045), "high": (0.034, 0.050), "hesitate": (4, 9)},
+        0.15,
+    ),
+}
+
+
+def mixed_style(rng: np.random.Generator, task: str) -> OperatorStyle:
+    """Draw the style of one sloppy demonstration: always some noise, usually one structured mistake."""
+    get_task(task)
+    mixture = MIXTURES[task]
+    names = list(mixture.shares)
+    name = names[int(rng.choice(len(names), p=list(mixture.shares.values())))]
+    slow, speed = float(rng.uniform(0.4, 0.6)), float(rng.uniform(0.75, 1.0))
+    low, high = mixture.sizes.get(name, (0.0, 0.0))
+    return OperatorStyle(
+        noise=0.12,
+        goal_error_m=0.003,
+        speed=slow if name == "hesitate" else speed,
+        mistake=None if name == "good" else name,
+        mistake_size=float(rng.uniform(low, high)),
+        retry_probability=mixture.retry_probability,
+    )
+
+
+def style_of_quality(quality: str, rng: np.random.Generator, task: str) -> OperatorStyle:
+    """Return the style of one demonstration of a data set's quality: expert or mixed.
+
+    Raises ConfigError for another word.
+    """
+    if quality == "expert":
+        return EXPERT
+    if quality == "mixed":
+        return mixed_style(rng, task)
+    raise ConfigError(f"Unknown quality '{quality}'; expected expert or mixed.", "Change --quality.")
+
+
+class SimulatedOperator:
+    """A person at the controls.  rng: his noise and his chances; independent of the scene's."""
+
+    def __init__(self, style: OperatorStyle, rng: np.random.Generator) -> None:
+        self.style = style
+        self._rng = rng
+        self._spec = action_spec()
+
+    def begin(self, sim: Privy) -> None:
+        """Take the controls: plan from the present state."""
+        state = sim.privileged()
+        self._hand = state.hand_command.copy()
+        self._stop_in: int | None = None
+        self._pause = 0
+        self._mistake = self.style.mistake
+        self._attempt(state)
+
+    def act(self, sim: Privy) -> tuple[F32, bool]:
+        """Return this tick's command, float32 [18] in physical units, and whether the operator stops here."""
+        state = sim.privileged()
+        self._advance(state)
+        if self._stop_in is not None:
+            self._stop_in -= 1
+        command = self._command(state)
+        return command, self._stop_in is not None and self._stop_in <= 0
+
+    # -- planning
+    # -----------------------------------------------------------------------------------------------
+
+    def _attempt(self, state: Privileged) -> None:
+        """Plan a new attempt from the present state."""
+        style = self.style
+        offset = self._rng.normal(0.0, 1.0, 3) * style.goal_error_m * np.array([1.0, 1.0, 0.3])
+        if self._mistake == "depth":
+            offset += style.mistake_size * state.view
+        elif self._mistake == "high":
+            offset[2] += style.mistake_size
+        task = get_task(state.task)
+        phases = task.plan(state.item, state.target_position, state.target_yaw, state.progress)
+        self._phases = tuple(_shift(p, offset) if p.name != "hover" else p for p in phases)
+        self._anchor = state.target_position.copy()
+        if self._mistake == "premature":
+            self._phases = tuple(
+                replace(p, posture="close") if p.name == "descend" else p for p in self._phases
+            )
+        if self._mistake == "early" and phases[-1].name == "press":
+            self._phases = (*self._phases[:-1], replace(phases[0], name="retreat"))
+        self._phases = _from_here(self._phases, state)
+        self._index = self._ticks = self._lost_ticks = 0
+
+    def _advance(self, state: Privileged) -> None:
+        """Go to the next phase if this one is fulfilled; notice a failed attempt."""
+        phase = self._phases[self._index]
+        self._ticks += 1
+        last = self._index == len(self._phases) - 1
+        arrived = np.linalg.norm(self._goal(phase, state) - state.tool_position) <= phase.tolerance
+        rested = self._ticks * state.dt >= phase.dwell
+        posed = np.abs(np.array(POSTURES[phase.posture]) - self._hand).max() <= POSTURE_TOLERANCE
+        timed_out = self._ticks >= PHASE_TIMEOUT
+        if not last and ((arrived and rested and posed) or timed_out):
+            self._index, self._ticks = self._index + 1, 0
+        if self._stop_in is None and self._failed(state, arrived, timed_out, last):
+            self._lost_ticks += 1
+            if self._lost_ticks >= NOTICE_TICKS:
+                self._react(state)
+
+    def _failed(self, state: Privileged, arrived: bool, timed_out: bool, last: bool) -> bool:
+        """Return whether this tick looks like a failed attempt."""
+        phase = self._phases[self._index]
+        if phase.name in ("lift", "arc"):
+            risen = state.tool_position[2] - self._grasp_height
+            if risen > 0.05 and state.progress < 0.15:
+                return True
+        return last and (arrived or timed_out) and state.progress < 1.0
+
+    def _react(self, state: Privileged) -> None:
+        """Try again without the mistake, or stop after a while."""
+        if self._rng.random() < self.style.retry_probability:
+            self._mistake = None
+            self._attempt(state)
+        else:
+            self._stop_in = GIVE_UP_TICKS
+
+    # -- one command
+    # --------------------------------------------------------------------------------------------
+
+    def _goal(self, phase: Phase, state: Privileged) -> F64:
+        """Return the tool point this phase wants, [3] m."""
+        goal = np.array(phase.goal)
+        return goal + (state.target_position - self._anchor) if phase.live else goal
+
+    def _command(self, state: Privileged) -> F32:
+        style, phase = self.style, self._phases[self._index]
+        if phase.name not in ("lift", "arc"):
+            self._grasp_height = phase.goal[2]
+        step = self._goal(phase, state) - state.commanded_position - state.drift
+        length = float(np.linalg.norm(step))
+        bound = TRANSLATION_LIMIT * style.speed * phase.speed
+        if length > bound:
+            step *= bound / length
+        turn = vector_from_rotation(about_z(phase.yaw) @ NEUTRAL @ state.commanded_rotation.T)
+        turn = np.clip(turn, -ROTATION_LIMIT, ROTATION_LIMIT)
+        if self._hesitates():
+            step, turn = -state.drift, np.zeros(3)
+        else:
+            self._move_hand(np.array(POSTURES[self._posture(phase)]), state.dt)
+        noise = self._rng.normal(0.0, 1.0, self._spec.dim) * style.noise * self._spec.half_range
+        noise[3:6] *= 0.5
+        noise[6:] *= 0.3
+        return self._spec.clip((np.concatenate([step, turn, self._hand]) + noise).astype(np.float32))
+
+    def _posture(self, phase: Phase) -> str:
+        lets_go = (
+            self._mistake == "early"
+            and phase.name in ("lift", "arc")
+            and self._ticks_since_grasp() >= self.style.mistake_size
+        )
+        return "release" if lets_go else phase.posture
+
+    def _ticks_since_grasp(self) -> int:
+        grasp = next(i for i, p in enumerate(self._phases) if p.name in ("lift", "arc"))
+        return self._ticks if self._index == grasp else PHASE_TIMEOUT
+
+    def _move_hand(self, posture: F64, dt: float) -> None:
+        """Move the intended hand command towards a posture at a person's speed."""
+        reach = HAND_RATE * dt
+        self._hand = self._hand + np.clip(posture - self._hand, -reach, reach)
+
+    def _hesitates(self) -> bool:
+        """Return whether this tick is part of a pause; pauses begin at random."""
+        if self._mistake != "hesitate":
+            return False
+        if self._pause == 0 and self._rng.random() < 0.06:
+            self._pause = round(self.style.mistake_size)
+        self._pause = max(0, self._pause - 1)
+        return self._pause > 0
+
+
+def _shift(phase: Phase, offset: F64) -> Phase:
+    x, y, z = (float(v) for v in np.array(phase.goal) + offset)
+    return replace(phase, goal=(x, y, z))
+
+
+def _from_here(phases: tuple[Phase, ...], state: Privileged) -> tuple[Phase, ...]:
+    """Return the phases that are still needed from the present state.
+
+    With the object in the hand only the last legs are left; above the object with the hand ready the hover is
+    skipped; low beside the object the hand opens and goes straight up first.
+    """
+    hover, descend = phases[0], phases[1]
+    tool = state.tool_position
+    closed = np.abs(np.array(POSTURES["close"]) - state.hand_command).max() < 0.2
+    if state.touching and state.progress > 0.05 and closed:
+        offset = tool - state.target_position
+        return tuple(_shift(p, offset) for p in phases if p.name in ("lift", "arc")) or phases
+    ready = np.abs(np.array(POSTURES[hover.posture]) - state.hand_command).max() < 0.3
+    sideways = float(np.linalg.norm(tool[:2] - np.array(hover.goal[:2])))
+    above = descend.goal[2] + 0.01 < tool[2]
+    if ready and above and sideways < 0.035:
+        return phases[1:]
+    if tool[2] < hover.goal[2] - 0.03 and not (sideways > 0.12):
+        up = (float(tool[0]), float(tool[1]), hover.goal[2])
+        return (Phase("retreat", up, hover.yaw, hover.posture, 0.02), *phases)
+    return phases

@@ -1,0 +1,393 @@
+"""The simulated robot: reset, step, observe, and exact snapshots.
+
+A step takes an action in physical units and enforces the robot's limits itself, as a controller cabinet
+would: the action range, the work space, a leash between commanded and measured tool point, and the speed of
+the hand's joints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.errors import ConfigError, RobotFault, SchemaMismatch
+from bora_cli.seeds import stream
+from bora_cli.sim.arm_hand import (
+    ACTUATED,
+    ARM_HOME,
+    DISTAL_COUPLING,
+    FINGERS,
+    HAND_HIGH,
+    HAND_LOW,
+    NEUTRAL,
+    POSTURES,
+    ArmKinematics,
+    hand_control,
+)
+from bora_cli.sim.gaps import Gap, get_gap
+from bora_cli.sim.rotations import orthonormal, rotation_from_vector
+from bora_cli.sim.scene import TIMESTEP, Layout, build_model, draw_layout
+from bora_cli.sim.tasks import get_task
+from bora_cli.sim.variation import require_setting
+from bora_cli.types import F32, U8, ActionSpec, Observation
+
+if TYPE_CHECKING:
+    from bora_cli.sim.render import Renderer
+
+F64 = NDArray[np.float64]
+
+CAMERAS = ("scene", "wrist")
+TRANSLATION_LIMIT = 0.025
+"""Translation of the commanded tool point per tick, m."""
+ROTATION_LIMIT = 0.12
+"""Rotation of the commanded tool per tick and axis, rad."""
+HAND_RATE = 3.0
+"""Fastest motion of a hand joint command, rad/s."""
+LEASH = 0.05
+"""Largest distance between commanded and measured tool point, m: a blocked arm must not wind up."""
+WORKSPACE_LOW = (0.25, -0.35, 0.012)
+WORKSPACE_HIGH = (0.72, 0.35, 0.50)
+SETTLE_S = 0.2
+TICK_COST = 0.5
+"""Sum of the per-tick costs over a whole episode."""
+
+ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", *ACTUATED)
+STATE_NAMES = (
+    *(f"tool_{axis}" for axis in "xyz"),
+    *(f"tool_r{row}{column}" for column in range(2) for row in range(3)),
+    *(f"joint_{name}" for name in ACTUATED),
+    *(f"command_{name}" for name in ACTUATED),
+)
+"""The 33 proprioceptive numbers: tool point (m), first two columns of its orientation, hand joints and
+command (rad)."""
+
+
+def action_spec() -> ActionSpec:
+    """Return the action of the suite: tool translation and rotation vector per tick, absolute hand joints."""
+    limit = [TRANSLATION_LIMIT] * 3 + [ROTATION_LIMIT] * 3
+    return ActionSpec(
+        names=ACTION_NAMES,
+        units=("m/tick",) * 3 + ("rad/tick",) * 3 + ("rad",) * 12,
+        low=np.array([-v for v in limit] + list(HAND_LOW), np.float32),
+        high=np.array([*limit, *HAND_HIGH], np.float32),
+        groups={"arm": (0, 6), "hand": (6, 18)},
+    )
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one tick did.  applied: float32 [18], the action after all limits, physical units."""
+
+    applied: F32
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool
+
+
+@dataclass(frozen=True)
+class Privileged:
+    """What only scripted operators and metrics may read; world frame, m and rad.
+
+    commanded_*: the tool pose the arm is told to hold.  target_position: site `target`, [3]; target_start:
+    the same after settling.  target_yaw: folded yaw at which to act.  view: unit vector [3] from the target
+    to the scene camera.  progress: share of the success condition.  drift: [3] m, how far the execution gap
+    moves the tool per tick beyond the command; a person sees it on the moving hand.
+    """
+
+    task: str
+    item: Any
+    tick: int
+    dt: float
+    tool_position: F64
+    tool_rotation: F64
+    commanded_position: F64
+    commanded_rotation: F64
+    hand_command: F64
+    target_position: F64
+    target_start: F64
+    target_yaw: float
+    view: F64
+    progress: float
+    touching: bool
+    success: bool
+    drift: F64
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A complete state of a simulation.  physics: float64, MuJoCo's integration state."""
+
+    scene_seed: int
+    physics: F64
+    position: F64
+    rotation: F64
+    joints: F64
+    hand: F64
+    start: F64
+    tick: int
+    held: int
+
+
+class Simulation:
+    """One task in one setting under one execution gap.
+
+    task: pick_toy, open_box or press_button.  setting: standard or unseen.  gap: a name or a `Gap`.
+    image_size: px, side of the square camera images.  backend: renderer, see `bora_cli.sim.render`; it is
+    opened with the first image.  Raises ConfigError for unknown names.
+    """
+
+    dt = 0.1
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        setting: str = "standard",
+        gap: str | Gap = "none",
+        image_size: int = 64,
+        backend: str = "auto",
+    ) -> None:
+        require_setting(setting)
+        self._rules = get_task(task)
+        self.task = task
+        self.setting = setting
+        self.gap = get_gap(gap) if isinstance(gap, str) else gap
+        self.image_size = image_size
+        self.action_spec = action_spec()
+        self.state_names = STATE_NAMES
+        self.cameras = CAMERAS
+        self.max_ticks = self._rules.max_ticks
+        self.instruction = self._rules.wordings[0]
+        self._bias = np.asarray(self.gap.action_bias, float)
+        self._backend = backend
+        self._renderer: Renderer | None = None
+        self._kinematics = ArmKinematics()
+        self._substeps = round(self.dt / TIMESTEP)
+        self._scene_seed: int | None = None
+
+    # -- episode
+    # ------------------------------------------------------------------------------------------------
+
+    def reset(self, scene_seed: int) -> Observation:
+        """Build the scene of a seed and return its first observation, with images."""
+        self.prepare(scene_seed)
+        return self.observe()
+
+    def prepare(self, scene_seed: int) -> None:
+        """Build the scene of a seed and let it settle, without rendering."""
+        self._build(scene_seed)
+        model, data = self.model, self.data
+        self._position = np.array(self.layout.tool_start)
+        self._rotation = NEUTRAL.copy()
+        self._joints = self._kinematics.solve(np.array(ARM_HOME), self._position, self._rotation,
+        iterations=40) self._hand = np.array(POSTURES["open"])
+        data.qpos[:7] = self._joints
+        data.qpos[self._hand_qpos] = self._hand
+        data.qpos[self._distal_qpos] = DISTAL_COUPLING * self._hand[5::2]
+        data.ctrl[:] = np.concatenate([self._joints, hand_control(self._hand)])
+        mujoco.mj_step(model, data, nstep=round(SETTLE_S / TIMESTEP))
+        mujoco.mj_fwdPosition(model, data)
+        self._start = data.site_xpos[self._target].copy()
+        self._tick = 0
+        self._held = 0
+
+    def step(self, action: F32) -> StepResult:
+        """Execute one tick and return what was applied and what came of it; renders nothing.
+
+        action: float32 [18] in the units of `action_spec`.  If any number of it is not finite, the robot
+        holds. Raises SchemaMismatch for another shape, RobotFault if the physics diverged.
+        """
+        self._require_scene()
+        applied = self._limit(action)
+        moved = np.clip(self._position + applied[:3] + self._bias, WORKSPACE_LOW, WORKSPACE_HIGH)
+        self._position = self._on_leash(moved)
+        self._rotation = orthonormal(rotation_from_vector(applied[3:6]) @ self._rotation)
+        self._hand = applied[6:].copy()
+        self._joints = self._kinematics.solve(self._joints, self._position, self._rotation)
+        self.data.ctrl[:] = np.concatenate([self._joints, hand_control(self._hand)])
+        mujoco.mj_step(self.model, self.data, nstep=self._substeps)
+        mujoco.mj_fwdPosition(self.model, self.data)
+        if not np.isfinite(self.data.qpos).all():
+            raise RobotFault(
+                f"The simulation of scene {self._scene_seed} diverged at tick {self._tick}; expected finite
+                states.", "Report the scene seed and leave it out.",
+            )
+        self._tick += 1
+        self._held = self._held + 1 if self._progress() >= 1.0 else 0
+        success = self._held >= self._rules.hold_ticks
+        terminated = success or self._rules.lost(self.data)
+        return StepResult(
+            applied=applied.astype(np.float32),
+            reward=float(success) - TICK_COST / self.max_ticks,
+            terminated=terminated,
+            truncated=not terminated and self._tick >= self.max_ticks,
+            success=success,
+        )
+
+    def observe(self, images: bool = True) -> Observation:
+        """Return what a policy may see; without images the cameras are not rendered."""
+        self._require_scene()
+        rotation = self.data.site_xmat[self._tool].reshape(3, 3)
+        state = np.concatenate(
+            [
+                self.data.site_xpos[self._tool],
+                rotation[:, 0],
+                rotation[:, 1],
+                self.data.qpos[self._hand_qpos],
+                self._hand,
+            ]
+        )
+        pictures: dict[str, U8] = {}
+        if images:
+            pictures = self._open_renderer().images(self.model, self.data, CAMERAS, self.image_size)
+        return Observation(
+            images=pictures, state=state.astype(np.float32), prompt=self.instruction, t=self._tick * self.dt
+        )
+
+    def privileged(self) -> Privileged:
+        """Return the state that only scripted operators and metrics may read."""
+        self._require_scene()
+        target = self.data.site_xpos[self._target].copy()
+        view = self.data.cam_xpos[self.model.camera("scene").id] - target
+        return Privileged(
+            task=self.task,
+            item=self.layout.item,
+            tick=self._tick,
+            dt=self.dt,
+            tool_position=self.data.site_xpos[self._tool].copy(),
+            tool_rotation=self.data.site_xmat[self._tool].reshape(3, 3).copy(),
+            commanded_position=self._position.copy(),
+            commanded_rotation=self._rotation.copy(),
+            hand_command=self._hand.copy(),
+            target_position=target,
+            target_start=self._start.copy(),
+            target_yaw=self._rules.yaw(self.model, self.data),
+            view=view / np.linalg.norm(view),
+            progress=self._progress(),
+            touching=self._touching(),
+            success=self._held >= self._rules.hold_ticks,
+            drift=self._bias.copy(),
+        )
+
+    # -- state and pictures
+    # ----------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return the complete state; `restore` continues from it bit by bit."""
+        self._require_scene()
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, self.data, physics, kind)
+        return Snapshot(
+            scene_seed=int(self._scene_seed or 0),
+            physics=physics,
+            position=self._position.copy(),
+            rotation=self._rotation.copy(),
+            joints=self._joints.copy(),
+            hand=self._hand.copy(),
+            start=self._start.copy(),
+            tick=self._tick,
+            held=self._held,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Return to a snapshot of this task, setting and gap; the scene is rebuilt if it is another one."""
+        if snapshot.scene_seed != self._scene_seed:
+            self._build(snapshot.scene_seed)
+        self._position, self._rotation = snapshot.position.copy(), snapshot.rotation.copy()
+        self._joints, self._hand = snapshot.joints.copy(), snapshot.hand.copy()
+        self._start, self._tick, self._held = snapshot.start.copy(), snapshot.tick, snapshot.held
+        mujoco.mj_setState(self.model, self.data, snapshot.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_fwdPosition(self.model, self.data)
+
+    def frame(self, camera: str = "scene", size: int = 320, fancy: bool = True) -> U8:
+        """Return a picture for people, uint8 [size, size, 3]; fancy adds shadows and finer shapes."""
+        self._require_scene()
+        return self._open_renderer().images(self.model, self.data, (camera,), size, fancy=fancy)[camera]
+
+    @property
+    def backend(self) -> str:
+        """Name of the renderer in use; opens it."""
+        return self._open_renderer().backend
+
+    def close(self) -> None:
+        """Release the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # -- inside
+    # -------------------------------------------------------------------------------------------------
+
+    def _build(self, scene_seed: int) -> None:
+        self.layout: Layout = draw_layout(self.task, self.setting, scene_seed)
+        model = build_model(self.layout)
+        self._apply_gap(model)
+        self.model, self.data = model, mujoco.MjData(model)
+        self._scene_seed = scene_seed
+        self._tool, self._target = model.site("tool").id, model.site("target").id
+        self._hand_qpos = np.array([model.joint(name).qposadr[0] for name in ACTUATED])
+        self._distal_qpos = np.array([model.joint(f"{name}_distal").qposadr[0] for name in FINGERS])
+        self._robot_bodies = 1 + max(model.body(f"{name}_distal").id for name in FINGERS)
+        wordings = self._rules.wordings
+        self.instruction = wordings[int(stream("language", scene_seed).integers(len(wordings)))]
+
+    def _apply_gap(self, model: mujoco.MjModel) -> None:
+        if self.gap.friction_scale != 1.0:
+            model.geom_friction[:, 0] *= self.gap.friction_scale
+        if any(self.gap.camera_shift):
+            model.cam_pos[model.camera("scene").id] += self.gap.camera_shift
+
+    def _limit(self, action: F32) -> F64:
+        """Return the action, float64 [18], that the robot agrees to execute."""
+        wanted = np.asarray(action, dtype=np.float64)
+        if wanted.shape != (self.action_spec.dim,):
+            raise SchemaMismatch(
+                f"Action has shape {wanted.shape}; expected ({self.action_spec.dim},).",
+                "Give one row in the order of Simulation.action_spec.names.",
+            )
+        if not np.isfinite(wanted).all():
+            return np.concatenate([np.zeros(6), self._hand])
+        wanted = np.clip(wanted, self.action_spec.low, self.action_spec.high)
+        goal = self._on_leash(np.clip(self._position + wanted[:3], WORKSPACE_LOW, WORKSPACE_HIGH))
+        reach = HAND_RATE * self.dt
+        return np.concatenate(
+            [
+                np.clip(goal - self._position, -TRANSLATION_LIMIT, TRANSLATION_LIMIT),
+                wanted[3:6],
+                np.clip(wanted[6:], self._hand - reach, self._hand + reach),
+            ]
+        )
+
+    def _on_leash(self, position: F64) -> F64:
+        """Return the commanded point [3] m, drawn in to the leash around the measured tool point."""
+        measured = self.data.site_xpos[self._tool]
+        offset = position - measured
+        length = float(np.linalg.norm(offset))
+        return position if length <= LEASH else measured + offset * (LEASH / length)
+
+    def _progress(self) -> float:
+        return self._rules.progress(self.model, self.data, self._start)
+
+    def _touching(self) -> bool:
+        """Return whether a part of the hand touches the object (not the table)."""
+        bodies = self.model.geom_bodyid[self.data.contact.geom]
+        robot = (bodies > 0) & (bodies < self._robot_bodies)
+        return bool((robot.any(axis=1) & (bodies >= self._robot_bodies).any(axis=1)).any())
+
+    def _open_renderer(self) -> Renderer:
+        if self._renderer is None:
+            from bora_cli.sim.render import Renderer
+
+            self._renderer = Renderer(backend=self._backend)
+        return self._renderer
+
+    def _require_scene(self) -> None:
+        if self._scene_seed is None:
+            raise ConfigError("The simulation has no scene yet; expected reset() first.", "Call
+            reset(scene_seed).")
