@@ -214,8 +214,8 @@ class Simulation:
         mujoco.mj_fwdPosition(self.model, self.data)
         if not np.isfinite(self.data.qpos).all():
             raise RobotFault(
-                f"The simulation of scene {self._scene_seed} diverged at tick {self._tick}; expected finite
-                states.", "Report the scene seed and leave it out.",
+                f"The simulation of scene {self._scene_seed} diverged at tick {self._tick}; expected finite"
+                " states.", "Report the scene seed and leave it out.",
             )
         self._tick += 1
         self._held = self._held + 1 if self._progress() >= 1.0 else 0
@@ -389,5 +389,6 @@ class Simulation:
 
     def _require_scene(self) -> None:
         if self._scene_seed is None:
-            raise ConfigError("The simulation has no scene yet; expected reset() first.", "Call
-            reset(scene_seed).")
+            raise ConfigError(
+                "The simulation has no scene yet; expected reset() first.", "Call reset(scene_seed)."
+            )
