@@ -1,0 +1,47 @@
+"""Bootstrap over episodes: ticks of one episode are not independent, so whole episodes are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, from n episodes."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+def episode_counts(episodes: int, resamples: int, rng: np.random.Generator) -> F64:
+    """Draw as many episodes with replacement, `resamples` times; return how often each came, [R, E]."""
+    return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples).astype(np.float64)
+
+
+def interval(samples: F64) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of [R] without its NaN; NaN if nothing is left."""
+    kept = samples[np.isfinite(samples)]
+    if not kept.size:
+        return float("nan"), float("nan")
+    lo, hi = np.percentile(kept, [2.5, 97.5])
+    return float(lo), float(hi)
+
+
+def ratio_estimate(
+    sums: F64, counts: F64, *, rng: np.random.Generator, resamples: int = 1000
+) -> tuple[Estimate, F64]:
+    """Return sum(sums) / sum(counts) with its interval, and the resampled ratios [R].
+
+    sums, counts: [E] per episode, so that the ratio is a mean over ticks in which long episodes weigh more.
+    """
+    w = episode_counts(sums.size, resamples, rng)
+    with np.errstate(invalid="ignore"):
+        samples = (w @ sums) / (w @ counts)
+    return Estimate(float(sums.sum() / counts.sum()), *interval(samples), int((counts > 0).sum())), samples
