@@ -183,7 +183,8 @@ class SimulatedOperator:
         phase = self._phases[self._index]
         self._ticks += 1
         last = self._index == len(self._phases) - 1
-        arrived = np.linalg.norm(self._goal(phase, state) - state.tool_position) <= phase.tolerance
+        distance = float(np.linalg.norm(self._goal(phase, state) - state.tool_position))
+        arrived = distance <= phase.tolerance
         rested = self._ticks * state.dt >= phase.dwell
         posed = np.abs(np.array(POSTURES[phase.posture]) - self._hand).max() <= POSTURE_TOLERANCE
         timed_out = self._ticks >= PHASE_TIMEOUT

@@ -184,8 +184,10 @@ class Simulation:
         model, data = self.model, self.data
         self._position = np.array(self.layout.tool_start)
         self._rotation = NEUTRAL.copy()
-        self._joints = self._kinematics.solve(np.array(ARM_HOME), self._position, self._rotation,
-        iterations=40) self._hand = np.array(POSTURES["open"])
+        self._joints = self._kinematics.solve(
+            np.array(ARM_HOME), self._position, self._rotation, iterations=40
+        )
+        self._hand = np.array(POSTURES["open"])
         data.qpos[:7] = self._joints
         data.qpos[self._hand_qpos] = self._hand
         data.qpos[self._distal_qpos] = DISTAL_COUPLING * self._hand[5::2]
@@ -215,7 +217,8 @@ class Simulation:
         if not np.isfinite(self.data.qpos).all():
             raise RobotFault(
                 f"The simulation of scene {self._scene_seed} diverged at tick {self._tick}; expected finite"
-                " states.", "Report the scene seed and leave it out.",
+                " states.",
+                "Report the scene seed and leave it out.",
             )
         self._tick += 1
         self._held = self._held + 1 if self._progress() >= 1.0 else 0

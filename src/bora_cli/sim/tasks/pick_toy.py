@@ -8,7 +8,7 @@ from typing import Any
 
 import mujoco
 
-from bora_cli.sim.parts import Palette, Part, Surface, add_parts, lowest_point
+from bora_cli.sim.parts import Palette, Part, Role, Shape, Surface, add_parts, lowest_point
 from bora_cli.sim.tasks.base import F64, Phase, Streams, fold
 from bora_cli.sim.variation import draw_kind, draw_palette, draw_size
 
@@ -96,11 +96,12 @@ class PickToy:
     def plan(self, item: ToyItem, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Hover, descend, close, lift."""
         x, y, z = (float(v) for v in target)
-        grasp = max(0.027, z - 0.05 * item.half_width)
+        grasp = max(0.027, z)
+        close = max(0.012, z - 0.008)  # closing fingers curl upwards: a small toy needs the palm lower
         return (
             Phase("hover", (x, y, max(0.13, z + 0.09)), yaw, "open", 0.012, live=True),
             Phase("descend", (x, y, grasp), yaw, "open", 0.006, live=True),
-            Phase("grasp", (x, y, grasp - 0.009), yaw, "close", 0.020, dwell=0.6),
+            Phase("grasp", (x, y, close), yaw, "close", 0.020, dwell=0.6),
             Phase("lift", (x, y, grasp + 0.16), yaw, "close", 0.010),
         )
 
@@ -136,7 +137,7 @@ def _trunk(s: float, body: tuple[float, ...], head: tuple[float, ...], at: tuple
 
 
 def _pair(
-    shape: Any, size: tuple[float, ...], at: tuple[float, float, float], role: Any, s: float
+    shape: Shape, size: tuple[float, ...], at: tuple[float, float, float], role: Role, s: float
 ) -> tuple[Part, Part]:
     """Return a decoration and its mirror image in x; lengths in units of s."""
     scaled = tuple(v * s for v in size)
@@ -144,11 +145,14 @@ def _pair(
     return Part(shape, scaled, (x, y, z), role), Part(shape, scaled, (-x, y, z), role)
 
 
-def _paws(
-    s: float, role: Any = "second", x: float = 0.85, y: float = 0.85, z: float = -0.6
-) -> tuple[Part, ...]:
-    size = (0.34, 0.34, 0.34)
-    return (*_pair("ellipsoid", size, (x, y, z), role, s), *_pair("ellipsoid", size, (x, -y, z), role, s))
+def _paws(s: float, role: Role = "second", y: float = 0.8, low: float = 1.0) -> tuple[Part, ...]:
+    """Return four solid paws that keep the toy upright; the body's lowest point is `low` below its centre."""
+    r = 0.32
+    return tuple(
+        Part("sphere", (r * s,), (i * 0.62 * s, j * y * s, (r - low) * s), role, solid=True)
+        for i in (-1, 1)
+        for j in (-1, 1)
+    )
 
 
 def _bear(s: float) -> tuple[Part, ...]:
@@ -166,7 +170,7 @@ def _cat(s: float) -> tuple[Part, ...]:
         *_pair("ellipsoid", (0.24, 0.14, 0.45), (0.48, 1.65, 0.8), "main", s),
         Part("sphere", (0.12 * s,), (0, 2.4 * s, 0.1 * s), "dark"),
         Part("capsule", (0.16 * s,), role="second", fromto=_ends(s, (0, -1.2, 0.1), (0.5, -1.9, 0.9))),
-        *_pair("ellipsoid", (0.34, 0.4, 0.3), (0.6, 1.0, -0.65), "light", s),
+        *_paws(s, "light", 0.9, 0.95),
     )
 
 
@@ -176,6 +180,7 @@ def _mouse(s: float) -> tuple[Part, ...]:
         *_pair("ellipsoid", (0.5, 0.12, 0.5), (0.62, 1.4, 0.7), "second", s),
         Part("sphere", (0.16 * s,), (0, 2.4 * s, 0.05 * s), "dark"),
         Part("capsule", (0.1 * s,), role="second", fromto=_ends(s, (0, -1.2, -0.3), (0.6, -2.5, -0.5))),
+        *_paws(s, "light", 0.8, 0.95),
     )
 
 
@@ -198,7 +203,7 @@ def _rabbit(s: float) -> tuple[Part, ...]:
             for k in (-1, 1)
         ),
         Part("sphere", (0.34 * s,), (0, -1.3 * s, 0.1 * s), "light"),
-        *_pair("ellipsoid", (0.3, 0.55, 0.25), (0.6, 0.6, -0.75), "second", s),
+        *_paws(s, "second", 0.75),
     )
 
 
@@ -208,7 +213,7 @@ def _dachshund(s: float) -> tuple[Part, ...]:
         Part("capsule", (0.3 * s,), role="main", fromto=_ends(s, (0, 2.7, 0.2), (0, 3.4, 0.1))),
         Part("sphere", (0.16 * s,), (0, 3.7 * s, 0.15 * s), "dark"),
         *_pair("ellipsoid", (0.14, 0.35, 0.5), (0.65, 2.2, 0.2), "second", s),
-        *_paws(s, "second", 0.7, 1.4, -0.7),
+        *_paws(s, "second", 1.4, 0.92),
     )
 
 
@@ -218,6 +223,7 @@ def _duck(s: float) -> tuple[Part, ...]:
         Part("capsule", (0.4 * s,), role="main", fromto=_ends(s, (0, 0.95, 0.5), (0, 1.1, 1.1))),
         Part("ellipsoid", (0.36 * s, 0.42 * s, 0.12 * s), (0, 1.85 * s, 1.15 * s), "light"),
         *_pair("ellipsoid", (0.16, 0.8, 0.45), (0.95, -0.2, 0.15), "second", s),
+        *_paws(s, "dark", 0.8, 0.92),
     )
 
 

@@ -113,8 +113,8 @@ class PressButton:
         z = item.height + CAP_HALF_HEIGHT + 0.017 - TIP_FROM_TOOL[2]
         return (
             Phase("hover", (x, y, z + 0.06), 0.0, "point", 0.012, dwell=0.3),
-            Phase("descend", (x, y, z + 0.015), 0.0, "point", 0.010),
-            Phase("press", (x, y, z - 0.030), 0.0, "point", 0.002),
+            Phase("descend", (x, y, z + 0.015), 0.0, "point", 0.006, speed=0.6),
+            Phase("press", (x, y, z - 0.030), 0.0, "point", 0.002, speed=0.3),
         )
 
 
