@@ -87,7 +87,13 @@ MIXTURES: dict[str, Mixture] = {
     ),
     "open_box": Mixture(
         {"good": 0.22, "depth": 0.26, "high": 0.19, "premature": 0.13, "early": 0.12, "hesitate": 0.08},
-        {"depth": (0.020, 0.038), "high": (0.018, 0.034), "early": (2, 4), "hesitate": (4, 9)},
+        {
+            "depth": (0.040, 0.060),
+            "high": (0.020, 0.036),
+            "premature": (0.012, 0.024),
+            "early": (2, 4),
+            "hesitate": (4, 9),
+        },
         0.35,
     ),
     "press_button": Mixture(
@@ -163,7 +169,7 @@ class SimulatedOperator:
         offset = self._rng.normal(0.0, 1.0, 3) * style.goal_error_m * np.array([1.0, 1.0, 0.3])
         if self._mistake == "depth":
             offset += style.mistake_size * state.view
-        elif self._mistake == "high":
+        elif self._mistake in ("high", "premature"):
             offset[2] += style.mistake_size
         task = get_task(state.task)
         phases = task.plan(state.item, state.target_position, state.target_yaw, state.progress)
