@@ -142,7 +142,7 @@ class Command:
 
 
 def hold_command(previous: F32, settings: ArbiterSettings) -> F32:
-    """Return the command that stops: no arm motion, hand joints where they were last commanded.  [A] -> [A]"""
+    """Return the command that stops: no arm motion, hand joints where they were.  [A] -> [A]"""
     command = previous.astype(np.float32, copy=True)
     command[settings.arm] = 0.0
     return command

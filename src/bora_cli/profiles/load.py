@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -85,7 +86,8 @@ def _parse(path: Path) -> tuple[HardwareProfile | None, list[ProfileFinding]]:
         return None, [ProfileFinding("error", where, f"not valid TOML ({error})")]
     except ValidationError as error:
         findings = []
-        for item in error.errors():
+        unknown_keys_first = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        for item in unknown_keys_first:
             loc = tuple(item["loc"])
             findings.append(
                 ProfileFinding("error", f"{path}:{_line_of(text, loc)}", _explain(item["type"], loc, item))
@@ -124,22 +126,22 @@ def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
 
 def _line_of(text: str, loc: tuple[int | str, ...]) -> int:
     """Return the line number of a key in TOML text, or of the nearest table above it; 1 if there is none."""
-    wanted = [str(part) for part in loc if isinstance(part, str)]
-    index = next((part for part in reversed(loc) if isinstance(part, int)), 0)
-    best, best_depth, table, seen = 1, 0, [], -1  # type: int, int, list[str], int
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        header = re.match(r"\[+\s*([^\]]+?)\s*\]+", line)
-        if header:
-            table = header.group(1).split(".")
-            if table == wanted[: len(table)]:
-                seen += line.startswith("[[")
-                if len(table) > best_depth or (len(table) == best_depth and seen == index):
-                    best, best_depth = number, len(table)
+    names = [part for part in loc if isinstance(part, str)]
+    item = next((part for part in loc if isinstance(part, int)), 0)
+    copies: Counter[str] = Counter()
+    table: list[str] = []
+    best, depth, other_item = 1, 0, False
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line):
+            table = here = header[2].split(".")
+            other_item = header[1] == "[[" and copies[header[2]] != item
+            copies[header[2]] += 1
+        elif key := re.match(r'\s*"?([\w-]+)"?\s*=', line):
+            here = [*table, key[1]]
+        else:
             continue
-        key = re.match(r'"?([\w-]+)"?\s*=', line)
-        if key and [*table, key.group(1)] == wanted[: len(table) + 1] and (seen < 0 or seen == index):
-            return number
+        if not other_item and here == names[: len(here)] and len(here) > depth:
+            best, depth = number, len(here)
     return best
 
 
@@ -149,14 +151,13 @@ def _remarks(profile: HardwareProfile, path: Path) -> Iterator[ProfileFinding]:
     def remark(level: Literal["warning", "note"], message: str, *loc: int | str) -> ProfileFinding:
         return ProfileFinding(level, f"{path}:{_line_of(text, loc)}", message)
 
-    parts = [
+    parts: list[tuple[str, str, tuple[str, ...], tuple[int | str, ...]]] = [
         ("robot", profile.robot.driver, ROBOT_DRIVERS, ("robot", "driver")),
         ("hand", profile.hand.driver, HAND_DRIVERS, ("hand", "driver")),
         ("operator", profile.operator.device, OPERATOR_DEVICES, ("operator", "device")),
     ]
     for number, camera in enumerate(profile.cameras):
         parts.append((f"camera {camera.name}", camera.driver, CAMERA_DRIVERS, ("cameras", number, "driver")))
-        # type: ignore[arg-type]
     for what, driver, known, loc in parts:
         if driver not in known:
             yield remark(
