@@ -1,8 +1,7 @@
 """Checkpoints: a directory that loads without the data it was trained on.
 
     DIR/config.json           what the parts are and where they come from (written last; its presence means complete)
-    DIR/norm_stats.json       statistics that turn physical numbers into normalised ones and back
-    DIR/<part>.safetensors    weights of one part: expert, critic, value, residual
+    DIR/<part>.safetensors    weights of one part: actor (expert and normalisation statistics), critic, residual
     DIR/README.md             model card
 
 The frozen backbone is not copied: config.json names its source and its hash, and loading refuses another one.
@@ -16,6 +15,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,17 @@ from torch import Tensor
 
 from bora_cli import __version__
 from bora_cli.errors import CheckpointError
+from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
+from bora_cli.models.critic import ChunkCritic, CriticConfig
+from bora_cli.models.normalize import Normalizer
+from bora_cli.models.policy import Actor, PolicySpec, VLAPolicy
+from bora_cli.models.residual import ResidualActor, ResidualConfig
+from bora_cli.models.vlm import Backbone
+from bora_cli.types import ActionSpec
 
 FORMAT = 1
+TINY = "tiny"
+"""Name of the backbone that comes with the package."""
 
 
 def package_versions() -> dict[str, str]:
@@ -44,7 +53,6 @@ def package_versions() -> dict[str, str]:
 def save_checkpoint(
     path: Path,
     config: Mapping[str, Any],
-    norm_stats: Mapping[str, Any],
     parts: Mapping[str, Mapping[str, Tensor]],
     card: str,
 ) -> Path:
@@ -58,8 +66,9 @@ def save_checkpoint(
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     for name, weights in parts.items():
-        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, fresh / f"{name}.safetensors")
-    _write(fresh / "norm_stats.json", json.dumps(norm_stats, indent=1))
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in weights.items()}, fresh / f"{name}.safetensors"
+        )
     _write(fresh / "README.md", card)
     full = {"format": FORMAT, **config, "parts": sorted(parts), "versions": package_versions()}
     _write(fresh / "config.json", json.dumps(full, indent=1))
@@ -74,32 +83,137 @@ def save_checkpoint(
     return path
 
 
+@dataclass
+class Trained:
+    """What a training run produces: an actor, perhaps a critic and a residual, and where they come from.
+
+    lam: share of the residual that is added.  backbone: its name or path; backbone_hash: of its weights.
+    provenance: method, task, seed, data, updates...; anything JSON-serialisable.
+    """
+
+    spec: PolicySpec
+    actor: Actor
+    backbone: str
+    backbone_hash: str
+    provenance: dict[str, Any]
+    critic: ChunkCritic | None = None
+    residual: ResidualActor | None = None
+    lam: float = 0.0
+
+    def policy(self) -> VLAPolicy:
+        """Return the policy that acts; raises CheckpointError if the backbone is not the one it was trained on."""
+        backbone = load_backbone(self.backbone)
+        if backbone.hash != self.backbone_hash:
+            raise CheckpointError(
+                f"The backbone {self.backbone} has hash {backbone.hash}; the checkpoint was trained on"
+                f" {self.backbone_hash}.",
+                "Restore the backbone it was trained on, or train again.",
+            )
+        return VLAPolicy(self.spec, backbone, self.actor, self.residual, self.lam)
+
+
+def save_trained(path: Path, trained: Trained) -> Path:
+    """Write a trained policy as a checkpoint."""
+    spec = asdict(trained.spec) | {"action": trained.spec.action.to_json()}
+    parts: dict[str, Mapping[str, Tensor]] = {"actor": trained.actor.state_dict()}
+    config: dict[str, Any] = {
+        "spec": spec,
+        "expert": trained.actor.expert.config.model_dump(),
+        "backbone": {"source": trained.backbone, "hash": trained.backbone_hash},
+        "lam": trained.lam,
+        "provenance": trained.provenance,
+    }
+    if trained.critic is not None:
+        parts["critic"] = trained.critic.state_dict()
+        config["critic"] = trained.critic.config.model_dump()
+    if trained.residual is not None:
+        parts["residual"] = trained.residual.state_dict()
+        config["residual"] = trained.residual.config.model_dump()
+    return save_checkpoint(path, config, parts, model_card(config))
+
+
+def load_trained(path: Path) -> Trained:
+    """Read a checkpoint written by `save_trained`."""
+    config = read_config(path)
+    try:
+        spec = _policy_spec(config["spec"])
+        expert = ConsistencyExpert(ConsistencyConfig(**config["expert"]))
+        state = Normalizer.identity(len(spec.state_names))
+        actor = Actor(expert, state, Normalizer.identity(spec.action.dim))
+        actor.load_state_dict(read_part(path, "actor"))
+        critic = residual = None
+        if "critic" in config:
+            critic = ChunkCritic(CriticConfig(**config["critic"]))
+            critic.load_state_dict(read_part(path, "critic"))
+        if "residual" in config:
+            residual = ResidualActor(ResidualConfig(**config["residual"]))
+            residual.load_state_dict(read_part(path, "residual"))
+        return Trained(
+            spec,
+            actor,
+            config["backbone"]["source"],
+            config["backbone"]["hash"],
+            config["provenance"],
+            critic,
+            residual,
+            float(config["lam"]),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit this version ({error}).", "Train it again.") from error
+
+
+def load_backbone(source: str) -> Backbone:
+    """Return the backbone of a name ("tiny" comes with the package), a directory or a hub id."""
+    return Backbone.load(tiny_backbone_path() if source == TINY else source)
+
+
+def tiny_backbone_path() -> Path:
+    """Return the directory of the weights that come with the package."""
+    return Path(__file__).parent / "assets" / "tiny_vlm"
+
+
+def model_card(config: Mapping[str, Any]) -> str:
+    """Return the README.md of a checkpoint."""
+    facts = config["provenance"]
+    lines = ["---", "library_name: bora-cli", "tags: [robotics, vla, consistency-policy]", "---", ""]
+    lines += [f"# {facts.get('method', 'policy')} for {facts.get('task', 'an unnamed task')}", ""]
+    lines += [f"- {key}: {value}" for key, value in facts.items()]
+    lines += [f"- backbone: {config['backbone']['source']} ({config['backbone']['hash']})", ""]
+    lines += ["Evaluate with `bora eval DIR --task TASK --episodes 100`.", ""]
+    return "\n".join(lines)
+
+
+def _policy_spec(data: dict[str, Any]) -> PolicySpec:
+    action = ActionSpec.from_json(data["action"])
+    names = {"state_names": tuple(data["state_names"]), "cameras": tuple(data["cameras"])}
+    return PolicySpec(**(data | names | {"action": action}))
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return config.json of a checkpoint; raises CheckpointError with the remedy if there is none."""
     path = Path(path)
     if not path.is_dir():
-        raise CheckpointError(f"No checkpoint at {path}: there is no such directory.", "Make one with `bora train`.")
+        raise CheckpointError(
+            f"No checkpoint at {path}: there is no such directory.", "Make one with `bora train`."
+        )
     file = path / "config.json"
     if not file.is_file():
         raise CheckpointError(
-            f"{path} is not a checkpoint: it has no config.json.", "Name the directory that `bora train --out` made."
+            f"{path} is not a checkpoint: it has no config.json.",
+            "Name the directory that `bora train --out` made.",
         )
     try:
         config: dict[str, Any] = json.loads(file.read_text())
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}).", "Train the checkpoint again.") from error
+        raise CheckpointError(
+            f"{file} is not valid JSON ({error}).", "Train the checkpoint again."
+        ) from error
     if config.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {config.get('format')}; this version reads format {FORMAT}.",
             "Use the bora version that wrote it, or train again.",
         )
     return config
-
-
-def read_norm_stats(path: Path) -> dict[str, Any]:
-    """Return norm_stats.json of a checkpoint."""
-    stats: dict[str, Any] = json.loads((Path(path) / "norm_stats.json").read_text())
-    return stats
 
 
 def read_part(path: Path, name: str) -> dict[str, Tensor]:
@@ -109,7 +223,7 @@ def read_part(path: Path, name: str) -> dict[str, Tensor]:
         have = ", ".join(read_config(path)["parts"])
         raise CheckpointError(
             f"The checkpoint {path} has no part '{name}'; it has: {have}.",
-            "A critic comes with `bora train bora`." if name in ("critic", "value") else "Train it again.",
+            "A critic comes with `bora train bora`." if name == "critic" else "Train it again.",
         )
     try:
         return dict(load_file(file))

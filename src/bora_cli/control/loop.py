@@ -39,7 +39,7 @@ class Rig(Protocol):
     def action_spec(self) -> ActionSpec: ...
     @property
     def dt(self) -> float: ...
-    def reset(self, scene_seed: int) -> Observation: ...
+    def prepare(self, scene_seed: int) -> None: ...
     def step(self, action: F32) -> Applied: ...
     def observe(self, images: bool = True) -> Observation: ...
 
@@ -122,7 +122,7 @@ def demonstrate(
     An operator that gives up declares the attempt failed: the episode is *terminated* without success.
     images: whether to render and record every tick.
     """
-    rig.reset(scene_seed)
+    rig.prepare(scene_seed)
     operator.begin(rig)
     log = _Log()
     while True:
@@ -163,7 +163,7 @@ def roll_out(
     While the person drives, the policy decides at every tick in shadow, so that its proposal is known wherever
     there is a correction.  A takeover or a release closes the running decision and opens a new one.
     """
-    rig.reset(scene_seed)
+    rig.prepare(scene_seed)
     if watcher is not None:
         watcher.begin(rig)
     settings = ArbiterSettings.for_spec(rig.action_spec, n_release=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bora_cli.control.loop import demonstrate
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.schema import IDENTITY
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.workers import Workers
 from bora_cli.profiles import load_profile
@@ -100,7 +101,7 @@ def _recorded(pool: Workers, job: CollectJob, seeds: list[int]) -> Iterator[Epis
 
 def open_or_create(root: Path, job: dict[str, Any], sim: Simulation) -> Dataset:
     """Open the dataset of a job, or create it; raises ConfigError if the directory belongs to another job."""
-    if not (root / "meta" / "info.json").is_file():
+    if not (root / IDENTITY).is_file():
         if root.exists() and any(root.iterdir()):
             raise ConfigError(
                 f"{root} is not empty and holds no dataset; expected a new or empty directory.",

@@ -20,7 +20,9 @@ Result = TypeVar("Result")
 
 def default_workers() -> int:
     """Return the number of processes to use: the cores this process may run on, at most 8."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    return max(
+        1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
 
 
 class Workers:

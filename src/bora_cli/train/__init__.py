@@ -1,0 +1,1 @@
+"""Training loops: pre-training of the backbone, the offline methods, the online rounds."""

@@ -1,0 +1,137 @@
+"""Recorded episodes as learning sees them: windows of ticks with tokens, ready to be drawn in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bora_cli.algos.batch import Batch
+from bora_cli.algos.rewards import Relabelling, relabel
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.windows import Windows, build_windows
+from bora_cli.errors import DataError
+from bora_cli.models.normalize import Normalizer
+from bora_cli.models.vlm import Backbone
+from bora_cli.train.tokens import dataset_tokens
+from bora_cli.types import Episode
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """All ticks of some episodes, and the windows into them.
+
+    tokens: float16 [C, M, N, W], C views of each of M ticks, view 0 clean.  state: float32 [M, S], physical.
+    first: int64 [E + 1], row of each episode's first tick.  episodes: without images.
+    windows: n windows; start, following: int64 [n], rows of their first tick and of the next decision.
+    """
+
+    tokens: Tensor
+    state: Tensor
+    first: NDArray[np.int64]
+    episodes: list[Episode]
+    windows: Windows
+
+    def __len__(self) -> int:
+        return len(self.windows.t)
+
+    @property
+    def start(self) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = self.first[self.windows.episode] + self.windows.t
+        return rows
+
+    @property
+    def following(self) -> NDArray[np.int64]:
+        last = len(self.state) - 1
+        rows: NDArray[np.int64] = np.minimum(self.first[self.windows.episode] + self.windows.t_next, last)
+        return rows
+
+
+class Sampler:
+    """Draws batches from a buffer in normalised units.
+
+    per_tick: optional float [M], a number per tick (an advantage) that becomes Batch.adv.
+    """
+
+    def __init__(
+        self, buffer: Buffer, state: Normalizer, action: Normalizer, per_tick: Tensor | None = None
+    ) -> None:
+        w = buffer.windows
+        self.tokens = buffer.tokens
+        self.start, self.following = torch.from_numpy(buffer.start), torch.from_numpy(buffer.following)
+        self.state = state.normalize(buffer.state)
+        self.action = action.normalize(torch.from_numpy(w.action))
+        self.columns = {
+            "mask": torch.from_numpy(w.mask),
+            "r": torch.from_numpy(w.reward),
+            "d": torch.from_numpy(w.terminated),
+            "has_next": torch.from_numpy(w.has_next),
+            "mc_return": torch.from_numpy(w.mc_return),
+            "controller": torch.from_numpy(w.controller),
+            "demo": torch.from_numpy(w.demo),
+            "success": torch.from_numpy(w.success),
+        }
+        if per_tick is not None:
+            ticks = self.start[:, None] + torch.arange(w.action.shape[1])
+            self.columns["adv"] = per_tick[ticks.clamp(max=len(per_tick) - 1)] * self.columns["mask"]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def rows(self, index: NDArray[np.int64], rng: np.random.Generator | None = None) -> Batch:
+        """Return the windows at `index` [b]; with `rng`, each sees a random view of its images."""
+        at = torch.from_numpy(index)
+        view = torch.zeros(len(at), dtype=torch.long)
+        if rng is not None:
+            view = torch.from_numpy(rng.integers(0, self.tokens.shape[0], len(at)))
+        start, following = self.start[at], self.following[at]
+        picked: dict[str, Any] = {k: v[at] for k, v in self.columns.items()}
+        return Batch(
+            z=self.tokens[view, start].float(),
+            s=self.state[start],
+            a=self.action[at],
+            z_next=self.tokens[view, following].float(),
+            s_next=self.state[following],
+            **picked,
+        )
+
+
+def load_buffer(
+    paths: Sequence[Path],
+    backbone: Backbone,
+    *,
+    horizon: int,
+    gamma: float,
+    relabelling: Relabelling | None = None,
+    progress: Progress | None = None,
+) -> Buffer:
+    """Return the windows (one per tick) of some datasets with their tokens.
+
+    Raises DataError if there is nothing to learn from, SchemaMismatch if the datasets differ in their actions.
+    """
+    datasets = [Dataset.open(p) for p in paths]
+    for other in datasets[1:]:
+        datasets[0].spec.require_same(other.spec, f"{datasets[0].root} and {other.root}")
+    episodes = [e for d in datasets for e in d.episodes(images=False)]
+    if not episodes:
+        raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
+    tokens = np.concatenate(
+        [dataset_tokens(d, backbone, progress=progress) for d in datasets if len(d)], axis=1
+    )
+    view = None if relabelling is None else (lambda e: relabel(e, relabelling))
+    windows = build_windows(episodes, horizon=horizon, stride=1, gamma=gamma, relabel=view)
+    return Buffer(
+        tokens=torch.from_numpy(tokens),
+        state=torch.from_numpy(np.concatenate([e.state for e in episodes])),
+        first=np.concatenate([[0], np.cumsum([len(e) for e in episodes])]).astype(np.int64),
+        episodes=episodes,
+        windows=windows,
+    )

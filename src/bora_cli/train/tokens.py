@@ -1,0 +1,92 @@
+"""The token cache: what the frozen backbone says about every recorded tick, computed once.
+
+Valid exactly as long as the backbone is the same: the cache is keyed by the backbone's hash, and reading it under
+another hash is impossible because the file has another name.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.files import write_bytes
+from bora_cli.seeds import stream
+from bora_cli.types import U8
+
+if TYPE_CHECKING:
+    from bora_cli.models.vlm import Backbone
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+F16 = NDArray[np.float16]
+
+BATCH = 256
+SHIFT_PX = 2
+"""Largest translation of an augmented image."""
+GAIN = 0.10
+"""Largest relative change of brightness, and half of it per colour channel, of an augmented image."""
+
+
+def dataset_tokens(
+    dataset: Dataset, backbone: Backbone, copies: int = 4, progress: Progress | None = None
+) -> F16:
+    """Return tokens of all ticks of a dataset, float16 [copies, M, N, W]; copy 0 is clean, the others are augmented.
+
+    The result is kept beside the dataset, so that each backbone sees each image once.
+    """
+    key = f"tokens-{backbone.hash}-{len(dataset)}-{copies}.npy"
+    file = dataset.root / "cache" / key
+    if file.is_file():
+        cached: F16 = np.load(file)
+        return cached
+    parts = []
+    for i in range(len(dataset)):
+        episode = dataset.episode(i)
+        images = np.stack([episode.images[c] for c in backbone.cameras], axis=1)
+        prompts = [episode.prompt] * len(episode)
+        rng = stream("augment", i)
+        views = [images] + [augment(images, rng) for _ in range(copies - 1)]
+        parts.append(np.stack([encode(backbone, v, prompts) for v in views]))
+        if progress is not None:
+            progress("encode", i + 1, len(dataset))
+    tokens = np.concatenate(parts, axis=1)
+    try:
+        write_bytes(file, _npy(tokens))
+    except OSError as error:
+        log.warning("Tokens are not cached beside the dataset: %s", error)
+    return tokens
+
+
+def encode(backbone: Backbone, images: U8, prompts: list[str]) -> F16:
+    """Return float16 tokens [n, N, W] of images uint8 [n, C, h, w, 3]."""
+    parts = [
+        backbone.encode(images[i : i + BATCH], prompts[i : i + BATCH]).numpy().astype(np.float16)
+        for i in range(0, len(images), BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def augment(images: U8, rng: np.random.Generator) -> U8:
+    """Return shifted and re-lit images, uint8 [n, C, h, w, 3]; each image of each camera draws its own."""
+    n, cameras, h, w, _ = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (SHIFT_PX,) * 2, (SHIFT_PX,) * 2, (0, 0)), mode="edge")
+    rows = rng.integers(0, 2 * SHIFT_PX + 1, (n, cameras, 1)) + np.arange(h)
+    columns = rng.integers(0, 2 * SHIFT_PX + 1, (n, cameras, 1)) + np.arange(w)
+    a, b = np.arange(n)[:, None, None, None], np.arange(cameras)[None, :, None, None]
+    shifted = padded[a, b, rows[:, :, :, None], columns[:, :, None, :]].astype(np.float32)
+    brightness = 1 + rng.uniform(-GAIN, GAIN, (n, cameras, 1, 1, 1))
+    channels = 1 + rng.uniform(-GAIN / 2, GAIN / 2, (n, cameras, 1, 1, 3))
+    return np.clip(shifted * (brightness * channels), 0, 255).astype(np.uint8)
+
+
+def _npy(tokens: F16) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, tokens)
+    return buffer.getvalue()
