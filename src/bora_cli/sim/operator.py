@@ -31,6 +31,8 @@ GIVE_UP_TICKS = 18
 """Ticks between a failed attempt and the operator's giving up."""
 NOTICE_TICKS = 3
 """Ticks a person needs to see that an attempt failed."""
+CLEARANCE = 0.05
+"""How far above the grasp height the open hand passes over the object, m."""
 POSTURE_TOLERANCE = 0.05
 """rad, every joint command."""
 
@@ -182,6 +184,8 @@ class SimulatedOperator:
         if self._mistake == "early" and phases[-1].name == "press":
             self._phases = (*self._phases[:-1], replace(phases[0], name="retreat"))
         self._phases = _from_here(self._phases, state)
+        low = [p.goal[2] for p in self._phases if p.name == "grasp"]
+        self._grasp_height = low[0] if low else float(state.tool_position[2])
         self._index = self._ticks = self._lost_ticks = 0
 
     def _advance(self, state: Privileged) -> None:
@@ -228,8 +232,6 @@ class SimulatedOperator:
 
     def _command(self, state: Privileged) -> F32:
         style, phase = self.style, self._phases[self._index]
-        if phase.name not in ("lift", "arc"):
-            self._grasp_height = phase.goal[2]
         step = self._goal(phase, state) - state.commanded_position - state.drift
         length = float(np.linalg.norm(step))
         bound = TRANSLATION_LIMIT * style.speed * phase.speed
@@ -295,7 +297,10 @@ def _from_here(phases: tuple[Phase, ...], state: Privileged) -> tuple[Phase, ...
     above = descend.goal[2] + 0.01 < tool[2]
     if ready and above and sideways < 0.035:
         return phases[1:]
-    if tool[2] < hover.goal[2] - 0.03 and not (sideways > 0.12):
-        up = (float(tool[0]), float(tool[1]), hover.goal[2])
-        return (Phase("retreat", up, hover.yaw, hover.posture, 0.02), *phases)
+    clear = descend.goal[2] + CLEARANCE
+    if sideways < 0.12 and tool[2] < clear:
+        lower = (hover.goal[0], hover.goal[1], min(clear, hover.goal[2]))
+        up = (float(tool[0]), float(tool[1]), lower[2])
+        retreat = Phase("retreat", up, hover.yaw, hover.posture, 0.02)
+        return (retreat, replace(hover, goal=lower), *phases[1:])
     return phases
