@@ -2,8 +2,8 @@
 
 Order of the automatic choice: EGL, OSMesa, rays.  The environment variable MUJOCO_GL narrows it: egl, osmesa
 or glfw try only that library before the rays, `disable` goes to the rays at once.  The variable is never
-changed.  Images of OpenGL and of the rays differ by less than 2 of 255 on average, but a comparison should not
-mix them; the choice is `Renderer.backend`, to be stored with the data.
+changed.  Images of OpenGL and of the rays differ by less than 2 of 255 on average, but a comparison should
+not mix them; the choice is `Renderer.backend`, to be stored with the data.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,21 @@ _LIBRARIES = {
     "egl": ("libEGL.so.1", "libEGL.so"),
     "osmesa": ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),
 }
-_PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
+_REMEDIES = {
+    "egl": "Install the system package libegl1 (Debian, Ubuntu) or use rays.",
+    "osmesa": "Install the system package libosmesa6 (Debian, Ubuntu) or use rays.",
+    "native": "Run where there is a display, or use egl, osmesa or rays.",
+}
+_MEANINGS = {
+    "eglQueryString": "its OpenGL library is not installed",
+    "glGetError": "its OpenGL library is not installed",
+    "OpenGL platform library has not been loaded": "there is no display or no OpenGL library",
+    "gladLoadGL": "there is no display or no OpenGL library",
+    "'GLContext'": "MUJOCO_GL disables OpenGL",
+    "EGL device display": "its library finds no graphics driver",
+    "PYOPENGL_PLATFORM": "another OpenGL library was loaded first; set MUJOCO_GL to this one's name",
+}
+"""Part of an error text of MuJoCo or PyOpenGL -> what it means; the full texts vary between versions."""
 _PROBE_TIMEOUT_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -57,7 +72,7 @@ class Renderer:
             raise ConfigError(
                 f"Unknown renderer '{backend}'.", f"Known renderers: auto, {', '.join(BACKENDS)}."
             )
-        choice = _choose(candidates()) if backend == "auto" else _choose((backend,))
+        choice = _choose(candidates() if backend == "auto" else (backend,))
         self.backend = choice.backend
         self._painter: Painter = GlPainter(choice.device) if choice.device else RayPainter()
         weakref.finalize(self, self._painter.close).atexit = False
@@ -67,8 +82,8 @@ class Renderer:
     ) -> dict[str, U8]:
         """Return camera name -> uint8 [size, size, 3].
 
-        data: with positions computed (`mj_forward` or `mj_fwdPosition`, `mj_camlight`).  size: side in px.
-        fancy: shadows, highlights and smooth shapes, for people; policies see the plain images.
+        data: with positions computed (`mj_forward` or `mj_fwdPosition`).  size: side in px.  fancy: shadows,
+        highlights and smooth shapes, for people; policies see the plain images.
         Raises ConfigError for a camera the model lacks, DeviceError in a fork of the process that opened
         OpenGL.
         """
@@ -94,24 +109,21 @@ def candidates() -> tuple[str, ...]:
 
 
 def probe_backends() -> list[tuple[str, bool, str]]:
-    """Return (backend, whether it renders, why not); each backend is tried in a process of its own."""
-    return [(name, *_probe(name)) for name in BACKENDS]
+    """Return (backend, whether it renders, why not); each one is tried alone in a process of its own."""
+    whys = [(name, _why_not_alone(name)) for name in BACKENDS]
+    return [(name, not why, why) for name, why in whys]
 
 
-def _probe(name: str) -> tuple[bool, str]:
-    code = f"from bora_cli.sim.render import Renderer; Renderer({name!r})"
+def why_not(backend: str) -> str:
+    """Return why a backend cannot be opened in this process, or "" if it can."""
+    if backend == "rays":
+        return ""
     try:
-        result = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False, f"no answer after {_PROBE_TIMEOUT_S:g} s"
-    lines = result.stderr.strip().splitlines() or [f"ended with exit code {result.returncode}"]
-    return result.returncode == 0, "" if result.returncode == 0 else lines[-1].partition(": ")[2] or lines[-1]
+        _open(backend)
+    except Exception as error:  # the bindings raise almost anything: AttributeError, FatalError, GLError ...
+        text = " ".join(str(error).split()) or type(error).__name__
+        return next((meaning for part, meaning in _MEANINGS.items() if part in text), text)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -120,34 +132,28 @@ class _Choice:
     device: GlDevice | None
 
 
-@cache  # one OpenGL context per process, and one explanation
+@cache  # one OpenGL context and one explanation per process
 def _choose(names: tuple[str, ...]) -> _Choice:
-    """Open the first backend that works."""
+    """Open the first backend that works.  Raises MissingSystemLibrary if none does."""
     failures: dict[str, str] = {}
     for name in names:
-        if name == "rays":
+        why = why_not(name)
+        if not why:
             _explain(name, failures)
-            return _Choice(name, None)
-        try:
-            device = _open(name)
-        except (
-            Exception
-        ) as error:  # OpenGL bindings raise almost anything: AttributeError, FatalError, GLError ...
-            failures[name] = _reason(name, error)
-        else:
-            _explain(name, failures)
-            return _Choice(name, device)
-    (name, reason) = next(iter(failures.items()))
-    raise MissingSystemLibrary(f"Renderer '{name}' cannot be opened: {reason}.", _remedy(name))
+            return _Choice(name, None if name == "rays" else _open(name))
+        failures[name] = why
+    raise MissingSystemLibrary(f"Renderer '{names[0]}' cannot be opened: {why}.", _REMEDIES[names[0]])
 
 
 @cache
 def _open(name: str) -> GlDevice:
     libraries = _LIBRARIES.get(name, ())
-    # Looked for first: importing the bindings would tie PyOpenGL to this library for good.
+    # Looked for first: importing the bindings ties PyOpenGL to this library for the life of the process.
     if libraries and not any(_loadable(library) for library in libraries):
-        raise OSError(f"library {libraries[0]} is not installed")
-    return GlDevice(name)
+        raise OSError(f"{libraries[0]} is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GLFW warns where there is no display; so do we, once
+        return GlDevice(name)
 
 
 def _loadable(library: str) -> bool:
@@ -158,23 +164,27 @@ def _loadable(library: str) -> bool:
     return True
 
 
-def _reason(name: str, error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    known = ("eglQueryString", "glGetError", "OpenGL platform library has not been loaded", "'GLContext'")
-    if any(part in text for part in known):
-        return f"its OpenGL library is not installed or has no display ({text})"
-    return text
-
-
 def _explain(chosen: str, failures: dict[str, str]) -> None:
-    why = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-    log.info("Rendering with %s%s", chosen, f" because others failed ({why})." if why else ".")
+    because = "; ".join(f"{name}: {why}" for name, why in failures.items())
+    log.info("Rendering with %s%s.", chosen, f" ({because})" if because else "")
     if chosen == "rays" and failures:
-        log.warning("No OpenGL: images are ray-cast, several times slower. %s", _remedy(next(iter(failures))))
+        log.warning("No OpenGL, images are ray-cast, which is slower. %s", _REMEDIES[next(iter(failures))])
 
 
-def _remedy(name: str) -> str:
-    package = _PACKAGES.get(name)
-    if package is None:
-        return "Use another renderer, or run where a display exists."
-    return f"Install the system package {package} (Debian, Ubuntu), or use the renderer rays."
+def _why_not_alone(name: str) -> str:
+    code = f"from bora_cli.sim.render import why_not; print(why_not({name!r}))"
+    neutral = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+            env=neutral,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer after {_PROBE_TIMEOUT_S:g} s"
+    if result.returncode != 0:
+        return f"its process ended with exit code {result.returncode}"
+    return result.stdout.strip()
