@@ -93,6 +93,12 @@ class Renderer:
                 raise ConfigError(f"The model has no camera '{name}'.", f"Its cameras: {', '.join(names)}.")
         return {name: self._painter.paint(model, data, names.index(name), size, fancy) for name in cameras}
 
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Release what belongs to this renderer; safe to call twice.  Rendering again builds it anew."""
         self._painter.close()
