@@ -110,6 +110,8 @@ def _set_physics(spec: Any) -> None:
     option.impratio = 10.0
     option.iterations = 30
     option.ls_iterations = 15
+    option.ccd_tolerance = 1e-4
+    option.ccd_iterations = 20
     # A diverged state must be reported, not silently replaced by the initial one.
     option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     # A fixed extent keeps the near plane, which is a multiple of it, where the wrist camera needs it.

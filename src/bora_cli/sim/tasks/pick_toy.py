@@ -145,8 +145,8 @@ def _pair(
     return Part(shape, scaled, (x, y, z), role), Part(shape, scaled, (-x, y, z), role)
 
 
-def _paws(s: float, role: Role = "second", y: float = 0.8, low: float = 1.0) -> tuple[Part, ...]:
-    """Return four solid paws that keep the toy upright; the body's lowest point is `low` below its centre."""
+def _paws(s: float, role: Role = "second", y: float = 0.8, low: float = 1.03) -> tuple[Part, ...]:
+    """Return four solid paws that keep the toy upright; `low`: their depth below the centre."""
     r = 0.32
     return tuple(
         Part("sphere", (r * s,), (i * 0.62 * s, j * y * s, (r - low) * s), role, solid=True)
@@ -170,7 +170,7 @@ def _cat(s: float) -> tuple[Part, ...]:
         *_pair("ellipsoid", (0.24, 0.14, 0.45), (0.48, 1.65, 0.8), "main", s),
         Part("sphere", (0.12 * s,), (0, 2.4 * s, 0.1 * s), "dark"),
         Part("capsule", (0.16 * s,), role="second", fromto=_ends(s, (0, -1.2, 0.1), (0.5, -1.9, 0.9))),
-        *_paws(s, "light", 0.9, 0.95),
+        *_paws(s, "light", 0.9, 0.98),
     )
 
 
@@ -180,7 +180,7 @@ def _mouse(s: float) -> tuple[Part, ...]:
         *_pair("ellipsoid", (0.5, 0.12, 0.5), (0.62, 1.4, 0.7), "second", s),
         Part("sphere", (0.16 * s,), (0, 2.4 * s, 0.05 * s), "dark"),
         Part("capsule", (0.1 * s,), role="second", fromto=_ends(s, (0, -1.2, -0.3), (0.6, -2.5, -0.5))),
-        *_paws(s, "light", 0.8, 0.95),
+        *_paws(s, "light", 0.8, 0.98),
     )
 
 
@@ -203,7 +203,7 @@ def _rabbit(s: float) -> tuple[Part, ...]:
             for k in (-1, 1)
         ),
         Part("sphere", (0.34 * s,), (0, -1.3 * s, 0.1 * s), "light"),
-        *_paws(s, "second", 0.75),
+        *_paws(s, "second", 0.75, 1.03),
     )
 
 
@@ -213,17 +213,17 @@ def _dachshund(s: float) -> tuple[Part, ...]:
         Part("capsule", (0.3 * s,), role="main", fromto=_ends(s, (0, 2.7, 0.2), (0, 3.4, 0.1))),
         Part("sphere", (0.16 * s,), (0, 3.7 * s, 0.15 * s), "dark"),
         *_pair("ellipsoid", (0.14, 0.35, 0.5), (0.65, 2.2, 0.2), "second", s),
-        *_paws(s, "second", 1.4, 0.92),
+        *_paws(s, "second", 1.4, 0.95),
     )
 
 
 def _duck(s: float) -> tuple[Part, ...]:
     return (
-        *_trunk(s, (1.0, 1.4, 0.92), (0.58, 0.6, 0.58), (0, 1.1, 1.25)),
+        *_trunk(s, (1.0, 1.4, 0.95), (0.58, 0.6, 0.58), (0, 1.1, 1.25)),
         Part("capsule", (0.4 * s,), role="main", fromto=_ends(s, (0, 0.95, 0.5), (0, 1.1, 1.1))),
         Part("ellipsoid", (0.36 * s, 0.42 * s, 0.12 * s), (0, 1.85 * s, 1.15 * s), "light"),
         *_pair("ellipsoid", (0.16, 0.8, 0.45), (0.95, -0.2, 0.15), "second", s),
-        *_paws(s, "dark", 0.8, 0.92),
+        *_paws(s, "dark", 0.8, 0.95),
     )
 
 
