@@ -1,0 +1,112 @@
+"""The residual actor: a bounded correction of a frozen base, A_final = A_base + lambda * A_residual."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from bora_cli.errors import ConfigError
+from bora_cli.models.nn import Sizes
+
+Kind = Literal["constant", "low_rank", "mlp"]
+
+
+class ResidualConfig(BaseModel):
+    """Form and reach of the residual."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sizes: Sizes
+    kind: Kind = Field(
+        "constant",
+        description="constant = one learned vector per action dimension; low_rank = that plus a few"
+        " state-dependent directions; mlp = a free chunk from tokens, state and base chunk (the paper)",
+    )
+    bound: tuple[float, ...] = Field(
+        description="largest correction per action dimension, in command units (half the action range is 1)"
+    )
+    rank: int = Field(3, gt=0, description="state-dependent directions of low_rank")
+    width: int = Field(256, gt=0, description="hidden width of mlp; low_rank uses a quarter")
+
+
+class ResidualActor(nn.Module):
+    """Correction of a base chunk in command units, zero at birth.
+
+    One command unit is half the action range of a dimension.  The correction passes through bound * tanh(x /
+    bound), so that |residual| < bound whatever the weights are.
+    Paper: the `mlp` kind.  `constant` (default) and `low_rank` are ours: twenty episodes with a handful of
+    corrections determine one vector, not a function of the image.
+    """
+
+    bound: Tensor
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__()
+        sizes = config.sizes
+        if len(config.bound) != sizes.action_dim or min(config.bound) <= 0:
+            raise ConfigError(
+                f"Residual bound has {len(config.bound)} values, smallest {min(config.bound, default=0)};"
+                f" expected {sizes.action_dim} positive values.",
+                "Give one bound per action dimension.",
+            )
+        self.config = config
+        self.register_buffer("bound", torch.tensor(config.bound), persistent=False)
+        self.offset = nn.Parameter(torch.zeros(sizes.action_dim), requires_grad=config.kind != "mlp")
+        self.net: nn.Sequential | None = None
+        if config.kind != "constant":
+            wide, ticks = (config.width, sizes.horizon) if config.kind == "mlp" else (config.width // 4, 2)
+            outputs = sizes.horizon * sizes.action_dim if config.kind == "mlp" else config.rank
+            inputs = sizes.token_width + sizes.state_dim + ticks * sizes.action_dim
+            last = nn.Linear(wide, outputs)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.norm = nn.LayerNorm(sizes.token_width)
+            self.net = nn.Sequential(
+                nn.Linear(inputs, wide), nn.LayerNorm(wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), last
+            )
+        if config.kind == "low_rank":
+            basis = nn.init.orthogonal_(torch.empty(config.rank, sizes.action_dim))
+            self.directions = nn.Parameter(basis)
+
+    def forward(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+        """Return the residual, float [B, H, A] in command units.
+
+        z: float [B, N, W] tokens.  s: float [B, S] state.  a_base: float [B, H, A].  All normalised.
+        """
+        return self._bounded(self.offset + self._varying(z, s, a_base)).expand_as(a_base)
+
+    def departure(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+        """Return how far the residual is from its own constant part, float [B, H, A] in command units."""
+        return self(z, s, a_base) - self._bounded(self.offset)
+
+    def _varying(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+        """Return the state-dependent part before bounding, broadcastable to [B, H, A]."""
+        if self.net is None:
+            return self.offset.new_zeros(1, 1, 1)
+        if self.config.kind == "mlp":
+            seen = a_base
+        else:
+            # where the base goes now and after half a chunk: enough to tell the phases of a task apart
+            seen = a_base[:, [0, a_base.shape[1] // 2 - 1]]
+        out: Tensor = self.net(torch.cat([self.norm(z).mean(1), s, seen.flatten(1)], dim=-1))
+        if self.config.kind == "mlp":
+            return out.view_as(a_base)
+        return (out @ self.directions)[:, None]
+
+    def _bounded(self, raw: Tensor) -> Tensor:
+        return self.bound * torch.tanh(raw / self.bound)
+
+
+def compose(base: Tensor, residual: Tensor, lam: float, unit: Tensor | float = 1.0) -> Tensor:
+    """Return A_final = A_base + lam * unit * A_residual; the base itself, bit for bit, for lam = 0.
+
+    base: float [..., A] in any unit.  residual: float [..., A] in command units.  unit: size of one command
+    unit in the base's unit, [A]: `ActionSpec.half_range` for physical units, half_range / action scale for
+    normalised ones.
+    """
+    if lam == 0:
+        return base
+    return base + lam * unit * residual
