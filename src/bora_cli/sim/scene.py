@@ -92,13 +92,18 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
 
 def build_model(layout: Layout) -> mujoco.MjModel:
     """Return the compiled model of a layout; a new one each time, about 3 ms."""
+    return build_spec(layout).compile()
+
+
+def build_spec(layout: Layout) -> Any:
+    """Return the MjSpec of a layout, to which more objects can be attached before it is compiled."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     _set_physics(spec)
     add_robot(spec)
     _add_surroundings(spec, layout.appearance)
     get_task(layout.task).add_to(spec, layout.item)
-    return spec.compile()
+    return spec
 
 
 def _set_physics(spec: Any) -> None:
