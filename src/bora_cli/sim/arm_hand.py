@@ -223,7 +223,15 @@ def _add_hand(palm: Any) -> None:
     )
     thumb = palm.add_body(name="thumb_root", pos=[0.006, -0.012, 0.045], gravcomp=1.0)
     _add_joint(thumb, "thumb_yaw", (0, 0, 1), (0.0, 1.7))
-    _add_segment(thumb, "thumb_root", (0, -0.01, 0, 0, -0.055, 0.012), 0.011, _THUMB_BITS, _HAND_DARK, 0.02)
+    _add_segment(
+        thumb,
+        "thumb_root",
+        (0, -0.01, 0, 0, -0.055, 0.012),
+        0.011,
+        bits=_THUMB_BITS,
+        rgba=_HAND_DARK,
+        mass=0.02,
+    )
     start: tuple[float, float, float] = (0.0, -0.06, 0.015)
     body = thumb
     for k in range(3):
@@ -232,7 +240,13 @@ def _add_hand(palm: Any) -> None:
         colour = (_HAND_DARK, _HAND_LIGHT, _HAND_DARK)[k]
         length = _THUMB_LENGTHS[k]
         _add_segment(
-            body, f"thumb_{k + 1}", (0, 0, 0, 0, 0, length), _THUMB_RADII[k], _THUMB_BITS, colour, 0.015
+            body,
+            f"thumb_{k + 1}",
+            (0, 0, 0, 0, 0, length),
+            _THUMB_RADII[k],
+            bits=_THUMB_BITS,
+            rgba=colour,
+            mass=0.015,
         )
         start = (0.0, 0.0, length)
     body.add_site(name="tip_thumb", pos=start, size=[0.004, 0, 0], rgba=[0, 0, 0, 0])
@@ -244,7 +258,15 @@ def _add_hand(palm: Any) -> None:
             _add_joint(body, name, (0, 1, 0), _FINGER_RANGES[k])
             colour = (_HAND_DARK, _HAND_LIGHT, _HAND_DARK)[k]
             length = _FINGER_LENGTHS[k] * scale
-            _add_segment(body, name, (0, 0, 0, 0, 0, length), _FINGER_RADII[k], _HAND_BITS, colour, 0.015)
+            _add_segment(
+                body,
+                name,
+                (0, 0, 0, 0, 0, length),
+                _FINGER_RADII[k],
+                bits=_HAND_BITS,
+                rgba=colour,
+                mass=0.015,
+            )
             start = (0.0, 0.0, length)
         body.add_site(name=f"tip_{finger}", pos=start, size=[0.004, 0, 0], rgba=[0, 0, 0, 0])
 
@@ -262,7 +284,7 @@ def look_at(eye: Any, point: Any, up: Any = (0.0, 0.0, 1.0)) -> list[float]:
 
 
 def _add_visual(
-    body: Any, name: str, shape: Any, size: Any, rgba: Any, pos: Any = (0, 0, 0), mass: float = 0.0
+    body: Any, name: str, shape: Any, size: Any, rgba: Any, *, pos: Any = (0, 0, 0), mass: float = 0.0
 ) -> Any:
     return body.add_geom(
         name=name, type=shape, size=size, pos=pos, rgba=rgba, mass=mass, contype=0, conaffinity=0, group=1
@@ -274,6 +296,7 @@ def _add_joint(
     name: str,
     axis: Any,
     limits: tuple[float, float],
+    *,
     armature: float = 0.002,
     damping: float = 0.06,
 ) -> None:
@@ -284,7 +307,7 @@ def _add_joint(
 
 
 def _add_segment(
-    body: Any, name: str, ends: Any, radius: float, bits: tuple[int, int], rgba: Any, mass: float
+    body: Any, name: str, ends: Any, radius: float, *, bits: tuple[int, int], rgba: Any, mass: float
 ) -> None:
     geom = body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=[radius, 0, 0])
     geom.fromto = ends

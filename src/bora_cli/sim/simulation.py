@@ -7,8 +7,7 @@ the hand's joints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
@@ -21,116 +20,52 @@ from bora_cli.sim.arm_hand import (
     ARM_HOME,
     DISTAL_COUPLING,
     FINGERS,
-    HAND_HIGH,
-    HAND_LOW,
     NEUTRAL,
     POSTURES,
     ArmKinematics,
     hand_control,
 )
 from bora_cli.sim.gaps import Gap, get_gap
+from bora_cli.sim.limits import (
+    DT,
+    HAND_RATE,
+    LEASH,
+    ROTATION_LIMIT,
+    STATE_NAMES,
+    TRANSLATION_LIMIT,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    action_spec,
+)
 from bora_cli.sim.rotations import orthonormal, rotation_from_vector
 from bora_cli.sim.scene import TIMESTEP, Layout, build_model, draw_layout
+from bora_cli.sim.state import Privileged, Snapshot, StepResult
 from bora_cli.sim.tasks import get_task
 from bora_cli.sim.variation import require_setting
-from bora_cli.types import F32, U8, ActionSpec, Observation
+from bora_cli.types import F32, U8, Observation
 
 if TYPE_CHECKING:
     from bora_cli.sim.render import Renderer
 
 F64 = NDArray[np.float64]
 
+__all__ = [
+    "CAMERAS",
+    "HAND_RATE",
+    "LEASH",
+    "ROTATION_LIMIT",
+    "STATE_NAMES",
+    "TRANSLATION_LIMIT",
+    "WORKSPACE_HIGH",
+    "WORKSPACE_LOW",
+    "Simulation",
+    "action_spec",
+]
+
 CAMERAS = ("scene", "wrist")
-TRANSLATION_LIMIT = 0.025
-"""Translation of the commanded tool point per tick, m."""
-ROTATION_LIMIT = 0.12
-"""Rotation of the commanded tool per tick and axis, rad."""
-HAND_RATE = 3.0
-"""Fastest motion of a hand joint command, rad/s."""
-LEASH = 0.05
-"""Largest distance between commanded and measured tool point, m: a blocked arm must not wind up."""
-WORKSPACE_LOW = (0.25, -0.35, 0.012)
-WORKSPACE_HIGH = (0.72, 0.35, 0.50)
 SETTLE_S = 0.2
 TICK_COST = 0.5
 """Sum of the per-tick costs over a whole episode."""
-
-ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", *ACTUATED)
-STATE_NAMES = (
-    *(f"tool_{axis}" for axis in "xyz"),
-    *(f"tool_r{row}{column}" for column in range(2) for row in range(3)),
-    *(f"joint_{name}" for name in ACTUATED),
-    *(f"command_{name}" for name in ACTUATED),
-)
-"""The 33 proprioceptive numbers: tool point (m), first two columns of its orientation, hand joints and
-command (rad)."""
-
-
-def action_spec() -> ActionSpec:
-    """Return the action of the suite: tool translation and rotation vector per tick, absolute hand joints."""
-    limit = [TRANSLATION_LIMIT] * 3 + [ROTATION_LIMIT] * 3
-    return ActionSpec(
-        names=ACTION_NAMES,
-        units=("m/tick",) * 3 + ("rad/tick",) * 3 + ("rad",) * 12,
-        low=np.array([-v for v in limit] + list(HAND_LOW), np.float32),
-        high=np.array([*limit, *HAND_HIGH], np.float32),
-        groups={"arm": (0, 6), "hand": (6, 18)},
-    )
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one tick did.  applied: float32 [18], the action after all limits, physical units."""
-
-    applied: F32
-    reward: float
-    terminated: bool
-    truncated: bool
-    success: bool
-
-
-@dataclass(frozen=True)
-class Privileged:
-    """What only scripted operators and metrics may read; world frame, m and rad.
-
-    commanded_*: the tool pose the arm is told to hold.  target_position: site `target`, [3]; target_start:
-    the same after settling.  target_yaw: folded yaw at which to act.  view: unit vector [3] from the target
-    to the scene camera.  progress: share of the success condition.  drift: [3] m, how far the execution gap
-    moves the tool per tick beyond the command; a person sees it on the moving hand.
-    """
-
-    task: str
-    item: Any
-    tick: int
-    dt: float
-    tool_position: F64
-    tool_rotation: F64
-    commanded_position: F64
-    commanded_rotation: F64
-    hand_command: F64
-    target_position: F64
-    target_start: F64
-    target_yaw: float
-    view: F64
-    progress: float
-    touching: bool
-    success: bool
-    drift: F64
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A complete state of a simulation.  physics: float64, MuJoCo's integration state."""
-
-    scene_seed: int
-    physics: F64
-    position: F64
-    rotation: F64
-    joints: F64
-    hand: F64
-    start: F64
-    tick: int
-    held: int
 
 
 class Simulation:
@@ -141,7 +76,7 @@ class Simulation:
     opened with the first image.  Raises ConfigError for unknown names.
     """
 
-    dt = 0.1
+    dt = DT
 
     def __init__(
         self,

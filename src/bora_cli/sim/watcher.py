@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bora_cli.sim.operator import Privy
-from bora_cli.sim.simulation import Privileged
+from bora_cli.sim.state import Privileged, Privy
 from bora_cli.sim.tasks import get_task
 
 
