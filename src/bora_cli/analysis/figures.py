@@ -152,7 +152,7 @@ def reliability(calibration: Calibration) -> Figure:
     t = calibration.table
     x, y = t["v_mean"].to_numpy(), t["return_mean"].to_numpy()
     error = np.abs(np.stack([t["lo"].to_numpy(), t["hi"].to_numpy()]) - y)
-    figure = new_figure(COLUMN, COLUMN)
+    figure = new_figure(COLUMN, 2.9)
     ax = figure.subplots()
     values = np.concatenate([x, t["lo"].to_numpy(), t["hi"].to_numpy()])
     values = values[np.isfinite(values)]
@@ -160,11 +160,21 @@ def reliability(calibration: Calibration) -> Figure:
     ends = (float(values.min()) - pad, float(values.max()) + pad)
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls=(0, (4, 3)))
     at = ends[0] + 0.12 * (ends[1] - ends[0])
-    ax.text(at, at, "V = return", color=MUTED, fontsize=8, rotation=45, rotation_mode="anchor", va="bottom")
+    ax.text(
+        at,
+        at,
+        "V = return",
+        color=MUTED,
+        fontsize=8,
+        rotation=45,
+        rotation_mode="anchor",
+        va="bottom",
+        transform_rotates_text=True,
+    )
     ax.errorbar(
         x, y, yerr=np.nan_to_num(error), fmt="o-", ms=4, color=GOOD, ecolor=GOOD, elinewidth=0.9, lw=1.2
     )
-    ax.set(xlim=ends, ylim=ends, xlabel="value V", ylabel="return really collected", aspect="equal")
+    ax.set(xlim=ends, ylim=ends, xlabel="value V", ylabel="return really collected")
     light_grid(ax)
     b = calibration.bias
     ax.set_title(f"ECE {calibration.ece:.3f}; bias {b.value:+.3f} [{b.lo:+.3f}, {b.hi:+.3f}]; {b.n} episodes")

@@ -56,7 +56,7 @@ METHOD_NOTES: dict[str, str] = {
     "constant_advantage": "the offline update with the critic's verdict replaced by a constant",
     "bora_offline": "base policy improved from the same demonstrations by the critic",
     "bc_interventions": "frozen policy plus a residual fitted to the corrections alone",
-    "bora_full": "BORA-Offline plus the residual learnt from the human take-overs",
+    "bora_full": "BORA-Offline plus the residual learnt from the human takeovers",
 }
 
 
