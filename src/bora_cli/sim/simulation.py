@@ -140,7 +140,7 @@ class Simulation:
         holds. Raises SchemaMismatch for another shape, RobotFault if the physics diverged.
         """
         self._require_scene()
-        applied = self._limit(action)
+        applied = self._limit(action).astype(np.float32).astype(np.float64)  # as recorded, to replay exactly
         moved = np.clip(self._position + applied[:3] + self._bias, WORKSPACE_LOW, WORKSPACE_HIGH)
         self._position = self._on_leash(moved)
         self._rotation = orthonormal(rotation_from_vector(applied[3:6]) @ self._rotation)
