@@ -22,15 +22,19 @@ class CPConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    updates: int = Field(1600, ge=0, description="gradient steps of the behaviour-cloning warm-up")
-    batch: int = Field(96, gt=0, description="windows per update")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate, cosine decay to zero")
-    weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
-    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    w_ct: float = Field(1.0, ge=0, description="weight of the consistency term; 0 = denoising only")
-    draws: int = Field(2, gt=0, description="noise draws per window and update")
-    token_noise: float = Field(0.03, ge=0, description="standard deviation of noise on standardised tokens")
-    ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged expert, the consistency teacher")
+    updates: int = Field(default=1600, ge=0, description="gradient steps of the behaviour-cloning warm-up")
+    batch: int = Field(default=96, gt=0, description="windows per update")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate, cosine decay to zero")
+    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW weight decay")
+    grad_clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    w_ct: float = Field(default=1.0, ge=0, description="weight of the consistency term; 0 = denoising only")
+    draws: int = Field(default=2, gt=0, description="noise draws per window and update")
+    token_noise: float = Field(
+        default=0.03, ge=0, description="standard deviation of noise on standardised tokens"
+    )
+    ema: float = Field(
+        default=0.98, ge=0, lt=1, description="decay of the averaged expert, the consistency teacher"
+    )
 
 
 def bc_loss(

@@ -23,13 +23,15 @@ class ConsistencyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sizes: Sizes
-    width: int = Field(256, gt=0, description="hidden width")
-    blocks: int = Field(2, ge=0, description="residual blocks")
-    sigma_min: float = Field(0.01, gt=0, description="noise level at which the expert is the identity")
-    sigma_max: float = Field(10.0, gt=0, description="noise level at which sampling starts")
-    rho: float = Field(7.0, gt=0, description="how strongly the ladder is concentrated at low noise")
-    levels: int = Field(18, ge=2, description="rungs J of the noise ladder")
-    sigma_data: float = Field(0.5, gt=0, description="standard deviation of normalised actions")
+    width: int = Field(default=256, gt=0, description="hidden width")
+    blocks: int = Field(default=2, ge=0, description="residual blocks")
+    sigma_min: float = Field(
+        default=0.01, gt=0, description="noise level at which the expert is the identity"
+    )
+    sigma_max: float = Field(default=10.0, gt=0, description="noise level at which sampling starts")
+    rho: float = Field(default=7.0, gt=0, description="how strongly the ladder is concentrated at low noise")
+    levels: int = Field(default=18, ge=2, description="rungs J of the noise ladder")
+    sigma_data: float = Field(default=0.5, gt=0, description="standard deviation of normalised actions")
 
 
 class ConsistencyExpert(nn.Module):

@@ -19,11 +19,11 @@ class CriticConfig(BaseModel):
 
     sizes: Sizes
     context: Literal["step", "prefix", "full"] = Field(
-        "prefix",
+        default="prefix",
         description="what q_i sees of the chunk: step = a_i (the paper), prefix = a_0..a_i, full = all of it",
     )
-    ensemble: int = Field(4, gt=0, description="independent q networks K")
-    width: int = Field(128, gt=0, description="hidden width")
+    ensemble: int = Field(default=4, gt=0, description="independent q networks K")
+    width: int = Field(default=128, gt=0, description="hidden width")
 
 
 class ChunkCritic(nn.Module):
@@ -106,8 +106,8 @@ class ValueConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sizes: Sizes
-    width: int = Field(128, gt=0, description="hidden width")
-    layers: int = Field(2, gt=0, description="hidden layers")
+    width: int = Field(default=128, gt=0, description="hidden width")
+    layers: int = Field(default=2, gt=0, description="hidden layers")
 
 
 class StateValue(nn.Module):

@@ -21,15 +21,15 @@ class ResidualConfig(BaseModel):
 
     sizes: Sizes
     kind: Kind = Field(
-        "constant",
+        default="constant",
         description="constant = one learned vector per action dimension; low_rank = that plus a few"
         " state-dependent directions; mlp = a free chunk from tokens, state and base chunk (the paper)",
     )
     bound: tuple[float, ...] = Field(
         description="largest correction per action dimension, in command units (half the action range is 1)"
     )
-    rank: int = Field(3, gt=0, description="state-dependent directions of low_rank")
-    width: int = Field(256, gt=0, description="hidden width of mlp; low_rank uses a quarter")
+    rank: int = Field(default=3, gt=0, description="state-dependent directions of low_rank")
+    width: int = Field(default=256, gt=0, description="hidden width of mlp; low_rank uses a quarter")
 
 
 class ResidualActor(nn.Module):

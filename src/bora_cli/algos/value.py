@@ -1,0 +1,95 @@
+"""Cross-fitted state values: the default source of offline advantages.
+
+A value regressed on the returns of the very episodes it then judges remembers their outcomes, and its
+advantages say little about actions.  So the episodes are split into folds, one value is fitted without each
+fold, and every window is judged by the value that has not seen its episode (cross-fitting, Chernozhukov et
+al. 2018). Ours; the papers use q - v of the chunk critic (`bora_offline.advantages`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from bora_cli.algos.targets import discounted_return, realtime_gae
+from bora_cli.errors import DataError
+from bora_cli.models.critic import StateValue
+
+
+class ValueFitConfig(BaseModel):
+    """Regression of the state value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folds: int = Field(
+        default=4, ge=1, description="episode folds; 1 = judge the training episodes themselves"
+    )
+    updates: int = Field(default=800, ge=0, description="gradient steps per fold")
+    batch: int = Field(default=256, gt=0, description="ticks per update")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate, cosine decay to zero")
+    weight_decay: float = Field(default=1e-3, ge=0, description="AdamW weight decay")
+    gamma: float = Field(default=0.97, gt=0, le=1, description="discount per tick")
+    lam: float = Field(default=0.9, ge=0, le=1, description="GAE lambda per tick")
+
+
+def assign_folds(episode: NDArray[np.integer], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the fold of every row, int [n]; rows of one episode share a fold.
+
+    episode: int [n], episode of each row.  The sizes of the folds differ by at most one episode.  Raises
+    DataError if there are fewer episodes than folds.
+    """
+    ids, position = np.unique(episode, return_inverse=True)
+    if len(ids) < folds:
+        raise DataError(
+            f"Cannot split {len(ids)} episodes into {folds} folds; expected at least one episode per fold.",
+            "Collect more episodes or use fewer folds.",
+        )
+    of_episode = rng.permutation(np.arange(len(ids)) % folds)
+    return np.asarray(of_episode[position], np.int64)
+
+
+def value_loss(value: StateValue, z: Tensor, s: Tensor, returns: Tensor) -> Tensor:
+    """Return the mean squared error of V on discounted returns, scalar.
+
+    z: float [B, N, W].  s: float [B, S].  returns: float [B].
+    """
+    return ((value(z, s) - returns) ** 2).mean()
+
+
+def out_of_fold(predictions: Sequence[Tensor] | Tensor, fold: NDArray[np.int64]) -> Tensor:
+    """Return each row's prediction by the value that did not see its episode, float [n].
+
+    predictions: one float [n] per fold; number k was fitted without fold k.  fold: int [n].
+    """
+    stacked = torch.stack(list(predictions))
+    return stacked.gather(0, torch.as_tensor(fold, device=stacked.device)[None]).squeeze(0)
+
+
+def episode_returns(rewards: Sequence[Tensor], *, gamma: float) -> Tensor:
+    """Return the discounted returns of several episodes end to end, float [sum T].
+
+    rewards: one float [T] per episode.
+    """
+    return torch.cat([discounted_return(r, gamma=gamma) for r in rewards])
+
+
+def episode_advantages(
+    values: Tensor, rewards: Sequence[Tensor], terminated: Sequence[bool], *, gamma: float, lam: float
+) -> Tensor:
+    """Return real-time GAE of several episodes end to end, float [sum T].
+
+    values: float [sum T].  rewards: one float [T] per episode.  terminated: per episode; False means
+    truncated.
+    """
+    parts = torch.split(values, [len(r) for r in rewards])
+    return torch.cat(
+        [
+            realtime_gae(v, r, t, gamma=gamma, lam=lam)
+            for v, r, t in zip(parts, rewards, terminated, strict=True)
+        ]
+    )
