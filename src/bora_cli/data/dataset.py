@@ -1,0 +1,348 @@
+"""A growing set of episodes in one directory."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.data import tables
+from bora_cli.data.files import (
+    TEMPORARY,
+    Tracer,
+    locked,
+    no_trace,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
+from bora_cli.data.rows import ROW_OPTIONS, EpisodeRow, count_episodes, histogram_column, read_row, row_table
+from bora_cli.data.running import DatasetStats
+from bora_cli.data.schema import (
+    CODEBASE_VERSION,
+    DATA_PATH,
+    DECISION_PATH,
+    EPISODE_PATH,
+    FILES_PER_CHUNK,
+    IDENTITY,
+    IMAGE_PREFIX,
+    INFO,
+    SCALARS,
+    STATS,
+    TASKS,
+    VECTORS,
+    Identity,
+    episode_file,
+    require_well_formed,
+)
+from bora_cli.data.tasks import read_tasks, write_tasks
+from bora_cli.errors import CorruptEpisode, DataError, SchemaMismatch
+from bora_cli.types import ActionSpec, Episode
+
+logger = logging.getLogger(__name__)
+
+
+class Dataset:
+    """Episodes 0 .. N-1 in a LeRobot v3 directory.
+
+    An episode exists from the moment its row file under meta/episodes has its name, and never changes
+    afterwards.  A process killed while it appends leaves the earlier episodes as they were; what it left
+    behind is removed by the next open or append.  Any number of processes may read while one appends.
+    Make one with `create` or `open`.
+    """
+
+    def __init__(self, root: Path, identity: Identity) -> None:
+        self.root = root
+        self.identity = identity
+        self._count = count_episodes(root)
+        self._rows: dict[int, EpisodeRow] = {}
+        self._stats: DatasetStats | None = None
+
+    @classmethod
+    def create(
+        cls,
+        root: Path | str,
+        spec: ActionSpec,
+        state_names: Sequence[str],
+        cameras: Sequence[str],
+        *,
+        image_size: int | tuple[int, int],
+        fps: float,
+        robot_type: str,
+        extra: dict[str, Any] | None = None,
+    ) -> Self:
+        """Make an empty dataset in a directory that is new or empty.
+
+        image_size: pixels, one number for square images or (height, width).  extra: JSON values kept in
+        meta/bora.json.  Raises DataError if the directory is already in use.
+        """
+        root = Path(root)
+        if (root / IDENTITY).exists():
+            raise DataError(
+                f"{root} is already a dataset.", "Open it to append, or choose another directory."
+            )
+        if root.exists() and any(path.name != IDENTITY.parent.name for path in root.iterdir()):
+            raise DataError(f"{root} is not empty; expected a new directory.", "Choose another directory.")
+        size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+        kept = json.loads(json.dumps(extra or {}))
+        identity = Identity(spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept)
+        write_json(root / INFO, _header(identity, 0, 0, 0))
+        write_json(root / STATS, {})
+        write_json(root / IDENTITY, identity.to_json())
+        return cls(root, identity)
+
+    @classmethod
+    def open(cls, root: Path | str) -> Self:
+        """Open an existing dataset, and tidy up after a writer that died.
+
+        Nothing is touched while another process appends or where the directory is read-only.
+        Raises DataError where there is no dataset.
+        """
+        root = Path(root)
+        if not (root / IDENTITY).exists():
+            raise DataError(
+                f"{root} is not a bora dataset: it has no {IDENTITY}.",
+                "Give the directory that holds meta/ and data/.",
+            )
+        dataset = cls(root, Identity.from_json(read_json(root / IDENTITY)))
+        try:
+            dataset.repair()
+        except OSError as error:
+            logger.warning("Leftovers of an interrupted write in %s are ignored: %s", root, error)
+        return dataset
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def spec(self) -> ActionSpec:
+        return self.identity.spec
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.identity.state_names
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return self.identity.cameras
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.identity.image_size
+
+    @property
+    def fps(self) -> float:
+        """Ticks per second."""
+        return self.identity.fps
+
+    @property
+    def ticks(self) -> int:
+        """Ticks of all episodes."""
+        if not self._count:
+            return 0
+        last = self.row(self._count - 1)
+        return last.first_index + last.length
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """LeRobot's header with the true totals, and the `extra` that was given to `create`."""
+        return {**self.identity.extra, **self._header()}
+
+    def row(self, index: int) -> EpisodeRow:
+        """Return what is known about an episode without opening its ticks.
+
+        Negative indices count from the end.  Raises DataError for an index outside the dataset.
+        """
+        if not -self._count <= index < self._count:
+            raise DataError(
+                f"Episode {index} does not exist; the dataset has {self._count}.",
+                f"Use an index from 0 to {self._count - 1}." if self._count else "Append an episode first.",
+            )
+        index %= self._count
+        if index not in self._rows:
+            self._rows[index] = read_row(self.root, index)
+        return self._rows[index]
+
+    def rows(self) -> list[EpisodeRow]:
+        """Return what is known about every episode without opening its ticks."""
+        return [self.row(index) for index in range(self._count)]
+
+    def append(self, episode: Episode, trace: Tracer = no_trace) -> int:
+        """Add an episode and return its index; it is wholly there or not at all.
+
+        trace: called between every two file operations (for tests of crashes).
+        Raises SchemaMismatch if the episode does not fit the dataset, DataError if another process appends.
+        """
+        require_well_formed(episode)
+        self.identity.require_fits(episode)
+        with locked(self.root / IDENTITY) as mine:
+            if not mine:
+                raise DataError(
+                    f"Another process is appending to {self.root}.",
+                    "Wait until it has finished, or record into another directory.",
+                )
+            self._tidy(trace)
+            index, first = self._count, self.ticks
+            known = read_tasks(self.root / TASKS)
+            if episode.prompt not in known:
+                known[episode.prompt] = max(known.values(), default=-1) + 1
+                write_tasks(self.root / TASKS, known, trace)
+            data = tables.data_table(episode, self.identity, index, first, known[episode.prompt])
+            row = row_table(episode, data, self.identity, index, first)
+            if episode.decisions:
+                log = tables.decision_table(episode.decisions, index)
+                path = episode_file(self.root, DECISION_PATH, index)
+                write_table(path, log, trace, compression="zstd", use_dictionary=False)
+            options = tables.write_options(self.identity)
+            write_table(episode_file(self.root, DATA_PATH, index), data, trace, **options)
+            if self._stats is None:
+                self._stats = self._scan_stats()
+            write_table(episode_file(self.root, EPISODE_PATH, index), row, trace, **ROW_OPTIONS)
+            self._count = index + 1
+            self._stats.add(data, row)
+            self._write_derived(trace)
+        return index
+
+    def episode(self, index: int, images: bool = True) -> Episode:
+        """Return one episode as it was appended; images=False leaves them out, which takes milliseconds.
+
+        Negative indices count from the end.  Raises DataError for an index outside the dataset,
+        CorruptEpisode where files are missing, torn or disagree.
+        """
+        row = self.row(index)
+        names = [*VECTORS, *SCALARS, *(IMAGE_PREFIX + c for c in self.cameras if images)]
+        data = read_table(episode_file(self.root, DATA_PATH, row.index), names)
+        if data.num_rows != row.length:
+            raise CorruptEpisode(
+                f"Episode {row.index} has {data.num_rows} ticks on disk; its row says {row.length}.",
+                "Restore the data file from a copy.",
+            )
+        decisions = []
+        if row.decisions:
+            log = read_table(episode_file(self.root, DECISION_PATH, row.index))
+            decisions = tables.decisions_from_table(log, self.spec.dim)
+        return Episode(
+            **tables.data_columns(data, self.identity, images),
+            success=row.success,
+            prompt=row.prompt,
+            meta=copy.deepcopy(row.meta),
+            decisions=decisions,
+        )
+
+    def episodes(self, images: bool = True) -> Iterator[Episode]:
+        """Yield all episodes in order, one in memory at a time."""
+        for index in range(self._count):
+            yield self.episode(index, images)
+
+    def columns(self, names: Sequence[str]) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+        """Return low-dimensional columns of all episodes at once, and where each episode starts.
+
+        names: columns of the data files, e.g. "observation.state", "action", "next.reward" (not images).
+        Returns ({name: [T_total] or [T_total, D]}, offsets int64 [N + 1]): episode i is rows
+        offsets[i] : offsets[i + 1].  Raises SchemaMismatch for an unknown column.
+        """
+        import pyarrow as pa
+
+        known = self.identity.numeric
+        for name in names:
+            if name not in known:
+                raise SchemaMismatch(f"Unknown column '{name}'.", f"Known columns: {', '.join(known)}.")
+        schema = self.identity.arrow_schema()
+        pieces = [pa.schema([schema.field(name) for name in names]).empty_table()]
+        for index in range(self._count):
+            pieces.append(read_table(episode_file(self.root, DATA_PATH, index), list(names)))
+        offsets = np.cumsum([piece.num_rows for piece in pieces])
+        table = pa.concat_tables(pieces)
+        return {name: tables.column_array(table[name]) for name in names}, offsets
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts, shares and hashes for people, as JSON values; see `bora_cli.data.summary`."""
+        from bora_cli.data.summary import summarise
+
+        return summarise(self)
+
+    def repair(self, trace: Tracer = no_trace) -> bool:
+        """Remove what an interrupted append left behind and rewrite derived files that are out of date.
+
+        Returns whether anything had to be done.  Does nothing while another process appends.
+        """
+        with locked(self.root / IDENTITY) as mine:
+            return mine and self._tidy(trace)
+
+    def _tidy(self, trace: Tracer) -> bool:
+        """Bring the directory in line with the committed episodes; the caller holds the lock."""
+        before, self._count = self._count, count_episodes(self.root, self._count)
+        if self._count > before:
+            self._stats = None
+        files = [episode_file(self.root, path, self._count) for path in (DATA_PATH, DECISION_PATH)]
+        for path in (EPISODE_PATH, DATA_PATH, DECISION_PATH):
+            file = episode_file(self.root, path, self._count)
+            files.append(file.with_name(file.name + TEMPORARY))
+        files += [self.root / (str(path) + TEMPORARY) for path in (IDENTITY, INFO, STATS, TASKS)]
+        left = [file for file in files if file.exists()]
+        for file in left:
+            logger.info("Removing %s, left by an interrupted append", file)
+            file.unlink()
+            trace(f"removed {file.name}")
+        try:
+            stale = read_json(self.root / INFO) != self._header() or not (self.root / STATS).exists()
+        except DataError:
+            stale = True
+        if stale:
+            self._stats = None
+            self._write_derived(trace)
+        return bool(left) or stale
+
+    def _write_derived(self, trace: Tracer) -> None:
+        """Write stats.json, then info.json: a header with the right totals implies current statistics."""
+        if self._stats is None:
+            self._stats = self._scan_stats()
+        write_json(self.root / STATS, self._stats.to_json(), trace)
+        write_json(self.root / INFO, self._header(), trace)
+
+    def _header(self) -> dict[str, Any]:
+        return _header(self.identity, self._count, self.ticks, len(read_tasks(self.root / TASKS)))
+
+    def _scan_stats(self) -> DatasetStats:
+        """Return the statistics of all committed episodes; damaged ones are left out with a warning."""
+        import pyarrow as pa
+
+        histograms = ["episode_index", *(histogram_column(camera) for camera in self.cameras)]
+        data, found = [], []
+        for index in range(self._count):
+            try:
+                row = read_table(episode_file(self.root, EPISODE_PATH, index), histograms)
+                data.append(read_table(episode_file(self.root, DATA_PATH, index), self.identity.numeric))
+                found.append(row)
+            except CorruptEpisode as error:
+                logger.warning("Statistics leave out episode %d: %s", index, error)
+        total = DatasetStats(self.identity)
+        if found:
+            total.add(pa.concat_tables(data), pa.concat_tables(found))
+        return total
+
+
+def _header(identity: Identity, episodes: int, ticks: int, tasks: int) -> dict[str, Any]:
+    return {
+        "codebase_version": CODEBASE_VERSION,
+        "robot_type": identity.robot_type,
+        "total_episodes": episodes,
+        "total_frames": ticks,
+        "total_tasks": tasks,
+        "chunks_size": FILES_PER_CHUNK,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": int(identity.fps) if float(identity.fps).is_integer() else identity.fps,
+        "splits": {"train": f"0:{episodes}"},
+        "data_path": DATA_PATH,
+        "video_path": None,
+        "features": identity.features,
+    }

@@ -1,0 +1,174 @@
+"""What can be wrong inside one episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bora_cli.data.rows import EpisodeRow
+from bora_cli.data.schema import Identity
+from bora_cli.types import Controller
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, NDArray[Any]]
+_RESTORE = "Restore the data file from a copy."
+_RECORD = "Leave the episode out of training, and repair what recorded it."
+_TOLERANCE = 1e-4
+"""Tolerated excess over a limit in half ranges, and tolerated error of a time in periods."""
+
+
+class Problem(NamedTuple):
+    """One thing wrong with an episode, as in `check.Finding`."""
+
+    severity: Literal["error", "warning"]
+    message: str
+    remedy: str
+
+
+def tick_problems(
+    columns: Columns, row: EpisodeRow, identity: Identity, tasks: dict[str, int]
+) -> Iterator[Problem]:
+    """Yield what is wrong with the low-dimensional columns of an episode."""
+    ticks = len(columns["action"])
+    if ticks != row.length or ticks == 0:
+        yield Problem("error", f"It has {ticks} ticks on disk; its row says {row.length}.", _RESTORE)
+        return
+    yield from _shapes(columns, identity)
+    yield from _numbering(columns, row, tasks)
+    yield from _times(columns, identity)
+    yield from _values(columns)
+    yield from _limits(columns, identity)
+    yield from _ending(columns, row)
+
+
+def decision_problems(log: pa.Table, row: EpisodeRow) -> Iterator[Problem]:
+    """Yield what is wrong with the decision log of an episode."""
+    if log.num_rows != row.decisions:
+        message = f"It has {log.num_rows} decisions on disk; its row says {row.decisions}."
+        yield Problem("error", message, _RESTORE)
+        return
+    starts = np.asarray(log["t_start"].to_pylist())
+    if (starts < 0).any() or (starts >= row.length).any() or (np.diff(starts) < 0).any():
+        yield Problem(
+            "error",
+            f"Decisions start at ticks {starts.tolist()}; expected rising ticks below {row.length}.",
+            _RECORD,
+        )
+    for name in ("base", "residual", "final", "tokens"):
+        values = log[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        if not np.isfinite(values).all():
+            yield Problem("error", f"The decision log has NaN or infinite numbers in '{name}'.", _RECORD)
+
+
+def _shapes(columns: Columns, identity: Identity) -> Iterator[Problem]:
+    for name, feature in identity.features.items():
+        if name not in columns:
+            continue
+        width = columns[name].shape[1] if columns[name].ndim == 2 else 1
+        if [width] != feature["shape"] or columns[name].dtype != feature["dtype"]:
+            yield Problem(
+                "error",
+                f"Column {name} is {columns[name].dtype} with {width} numbers per tick;"
+                f" expected {feature['dtype']} with {feature['shape'][0]}.",
+                _RESTORE,
+            )
+
+
+def _numbering(columns: Columns, row: EpisodeRow, tasks: dict[str, int]) -> Iterator[Problem]:
+    ticks = np.arange(row.length)
+    expected = {
+        "frame_index": ticks,
+        "episode_index": ticks * 0 + row.index,
+        "index": ticks + row.first_index,
+    }
+    if row.prompt not in tasks:
+        yield Problem("error", f"Instruction {row.prompt!r} is not in the table of tasks.", _RESTORE)
+    else:
+        expected["task_index"] = ticks * 0 + tasks[row.prompt]
+    for name, values in expected.items():
+        wrong = np.flatnonzero(columns[name] != values)
+        if len(wrong):
+            t = wrong[0]
+            yield Problem(
+                "error", f"{name} is {columns[name][t]} at tick {t}; expected {values[t]}.", _RESTORE
+            )
+
+
+def _times(columns: Columns, identity: Identity) -> Iterator[Problem]:
+    times = columns["timestamp"].astype(np.float64)
+    period = 1 / identity.fps
+    late = np.flatnonzero(~(np.abs(np.diff(times) - period) < _tolerance(times, period)))
+    if len(late):
+        t = late[0]
+        yield Problem(
+            "error",
+            f"Time goes from {times[t]:g} s to {times[t + 1]:g} s at tick {t + 1};"
+            f" expected steps of {period:g} s.",
+            _RESTORE,
+        )
+
+
+def _tolerance(times: NDArray[np.float64], period: float) -> float:
+    return period * _TOLERANCE + 4 * float(np.spacing(np.float32(np.abs(times).max(initial=0.0))))
+
+
+def _values(columns: Columns) -> Iterator[Problem]:
+    for name in ("observation.state", "action", "action.proposed", "next.reward"):
+        bad = ~np.isfinite(columns[name])
+        if bad.any():
+            t = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
+            count = int(bad.sum())
+            yield Problem("error", f"{name} has {count} NaN or infinite numbers, first at tick {t}.", _RECORD)
+    human = columns["action.human"]
+    if np.isinf(human).any():
+        yield Problem("error", "action.human has infinite numbers.", _RECORD)
+    controller = columns["controller"]
+    unknown = sorted(set(controller.tolist()) - {int(c) for c in Controller})
+    if unknown:
+        yield Problem(
+            "error", f"Controllers {unknown} are unknown; expected 0 to {max(Controller)}.", _RECORD
+        )
+    silent = np.isin(controller, [Controller.HUMAN, Controller.DEMO]) & np.isnan(human).all(axis=1)
+    if silent.any():
+        t = int(np.flatnonzero(silent)[0])
+        yield Problem(
+            "warning",
+            f"{int(silent.sum())} ticks driven by a person have no human command, first at tick {t}.",
+            "Record the person's command beside the executed action.",
+        )
+
+
+def _limits(columns: Columns, identity: Identity) -> Iterator[Problem]:
+    spec = identity.spec
+    action = columns["action"]
+    if action.shape[1:] != spec.low.shape:
+        return
+    slack = _TOLERANCE * spec.half_range
+    outside = (action < spec.low - slack) | (action > spec.high + slack)
+    if outside.any():
+        t, d = (int(i[0]) for i in np.nonzero(outside))
+        yield Problem(
+            "error",
+            f"{int(outside.any(axis=1).sum())} ticks have actions outside the limits, first tick {t}:"
+            f" {spec.names[d]} is {action[t, d]:g} {spec.units[d]};"
+            f" expected {spec.low[d]:g} to {spec.high[d]:g}.",
+            _RECORD,
+        )
+
+
+def _ending(columns: Columns, row: EpisodeRow) -> Iterator[Problem]:
+    flags = [(t, name) for name in ("terminated", "truncated") for t in np.flatnonzero(columns[name])]
+    if len(flags) != 1 or flags[0][0] != row.length - 1:
+        found = ", ".join(f"{name} at tick {t}" for t, name in flags) or "no ending"
+        yield Problem(
+            "error",
+            f"Found {found}; expected exactly one of terminated and truncated, at tick {row.length - 1}.",
+            _RECORD,
+        )
+    if row.success and not columns["terminated"][-1]:
+        yield Problem("warning", "It counts as a success but was not terminated.", _RECORD)

@@ -1,0 +1,128 @@
+"""Files that are wholly there or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bora_cli.errors import CorruptEpisode, DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TEMPORARY = ".tmp"
+"""Suffix of a file that is still being written.  Readers look for *.parquet and *.json and never see it."""
+
+Tracer = Callable[[str], None]
+"""Called with a short label between every two file operations; tests kill the process in it."""
+
+
+def no_trace(label: str) -> None:
+    """Do nothing; the `Tracer` of normal operation."""
+
+
+def write_bytes(path: Path, data: bytes, trace: Tracer = no_trace) -> None:
+    """Write a file so that a crash leaves either the old content or the new one.
+
+    The bytes go to a temporary name, are synced, and are renamed; then the directory is synced, so that the
+    name survives a power cut too.
+    """
+    make_directory(path.parent, trace)
+    temporary = path.with_name(path.name + TEMPORARY)
+    with open(temporary, "wb") as file:
+        trace(f"opened {temporary.name}")
+        file.write(data)
+        file.flush()
+        trace(f"wrote {temporary.name}")
+        os.fsync(file.fileno())
+    trace(f"synced {temporary.name}")
+    os.replace(temporary, path)
+    trace(f"renamed to {path.name}")
+    sync_directory(path.parent)
+    trace(f"synced directory of {path.name}")
+
+
+def write_json(path: Path, data: Any, trace: Tracer = no_trace) -> None:
+    """Write JSON atomically, indented for people."""
+    write_bytes(path, (json.dumps(data, indent=2) + "\n").encode(), trace)
+
+
+def write_table(path: Path, table: pa.Table, trace: Tracer = no_trace, **options: Any) -> None:
+    """Write one Parquet file atomically.  options: passed to `pyarrow.parquet.write_table`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **options)
+    write_bytes(path, sink.getvalue().to_pybytes(), trace)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return columns of one Parquet file.
+
+    Raises CorruptEpisode where the file is missing, torn or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [c for c in columns or () if c not in file.schema_arrow.names]
+            if missing:
+                raise CorruptEpisode(
+                    f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}.",
+                    "Restore the file from a copy.",
+                )
+            return file.read(columns, use_threads=False)
+    except FileNotFoundError:
+        raise CorruptEpisode(f"{path} is missing.", "Restore the file from a copy.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptEpisode(f"{path} cannot be read: {error}.", "Restore the file from a copy.") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.  Raises DataError where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.", "Check the path of the dataset.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}.", "Restore the file from a copy.") from None
+
+
+def make_directory(path: Path, trace: Tracer = no_trace) -> None:
+    """Create a directory and its parents, and sync the entries that are new."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        trace(f"made {directory.name}")
+        sync_directory(directory.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the only write lock tied to an existing file; yields False at once if another writer holds it.
+
+    The operating system gives the lock back when the process dies, however it dies.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

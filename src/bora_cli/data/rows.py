@@ -1,0 +1,131 @@
+"""The row that makes an episode exist: one Parquet file per episode under meta/episodes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bora_cli.data import stats
+from bora_cli.data.files import read_table
+from bora_cli.data.schema import EPISODE_PATH, FILES_PER_CHUNK, IMAGE_PREFIX, Identity, episode_file
+from bora_cli.data.tables import column_array, meta_json
+from bora_cli.errors import CorruptEpisode
+from bora_cli.types import Controller, Episode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_OPTIONS = {
+    "compression": "zstd",
+    "use_dictionary": False,
+    "write_statistics": False,
+    "store_schema": False,
+}
+"""Parquet options for a row file: many columns of one value, where encodings and indices only cost time."""
+_HISTOGRAM = "histogram"
+_STATS = ("min", "max", "mean", "std", "count")
+_COLUMNS = (
+    "episode_index",
+    "tasks",
+    "length",
+    "dataset_from_index",
+    "bora/success",
+    "bora/decisions",
+    "bora/controller_ticks",
+    "bora/meta",
+)
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """What is known about an episode without opening its ticks.
+
+    first_index: ticks of all earlier episodes.  decisions: rows of its decision log.
+    controller_ticks: number of ticks per `Controller`, in the order of its values.
+    """
+
+    index: int
+    length: int
+    first_index: int
+    prompt: str
+    success: bool
+    decisions: int
+    controller_ticks: tuple[int, ...]
+    meta: dict[str, Any]
+
+
+def row_table(episode: Episode, data: pa.Table, identity: Identity, index: int, first_index: int) -> pa.Table:
+    """Return the row of an episode, in LeRobot's columns and ours (prefix `bora/`).
+
+    data: the episode's data table, for the statistics.  `stats/observation.images.<camera>/histogram` keeps
+    the intensities [3 * 256], so that statistics over all episodes never need the images again.
+    """
+    import pyarrow as pa
+
+    chunk, file = index // FILES_PER_CHUNK, index % FILES_PER_CHUNK
+    row: dict[str, Any] = {
+        "episode_index": index,
+        "tasks": [episode.prompt],
+        "length": len(episode),
+        "data/chunk_index": chunk,
+        "data/file_index": file,
+        "dataset_from_index": first_index,
+        "dataset_to_index": first_index + len(episode),
+        "meta/episodes/chunk_index": chunk,
+        "meta/episodes/file_index": file,
+        "bora/success": bool(episode.success),
+        "bora/decisions": len(episode.decisions),
+        "bora/controller_ticks": np.bincount(episode.controller, minlength=len(Controller)).tolist(),
+        "bora/meta": meta_json(episode),
+    }
+    for column, feature in identity.features.items():
+        if feature["dtype"] == "image":
+            histogram = stats.image_histogram(episode.images[column.removeprefix(IMAGE_PREFIX)])
+            values = stats.image_stats(histogram).to_json((3, 1, 1))
+            row[f"stats/{column}/{_HISTOGRAM}"] = histogram.ravel().tolist()
+        else:
+            values = stats.exact_stats(column_array(data[column])).to_json()
+        row |= {f"stats/{column}/{name}": values[name] for name in _STATS}
+    return pa.Table.from_pylist([row])
+
+
+def read_row(root: Path, index: int) -> EpisodeRow:
+    """Return the row of one episode.
+
+    Raises CorruptEpisode for a file that cannot be read or that belongs to another episode.
+    """
+    path = episode_file(root, EPISODE_PATH, index)
+    found = read_table(path, list(_COLUMNS)).to_pylist()
+    if len(found) != 1 or found[0]["episode_index"] != index:
+        raise CorruptEpisode(
+            f"{path} describes episodes {[row['episode_index'] for row in found]}; expected [{index}].",
+            "Restore the file from a copy.",
+        )
+    row = found[0]
+    return EpisodeRow(
+        index=index,
+        length=row["length"],
+        first_index=row["dataset_from_index"],
+        prompt=row["tasks"][0],
+        success=row["bora/success"],
+        decisions=row["bora/decisions"],
+        controller_ticks=tuple(row["bora/controller_ticks"]),
+        meta=json.loads(row["bora/meta"]),
+    )
+
+
+def histogram_column(camera: str) -> str:
+    """Name the column of a row that keeps the intensities of a camera."""
+    return f"stats/{IMAGE_PREFIX}{camera}/{_HISTOGRAM}"
+
+
+def count_episodes(root: Path, start: int = 0) -> int:
+    """Return how many episodes are committed, counting on from `start` episodes known to exist."""
+    count = start
+    while episode_file(root, EPISODE_PATH, count).exists():
+        count += 1
+    return count
