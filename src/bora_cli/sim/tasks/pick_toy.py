@@ -87,11 +87,7 @@ class PickToy:
 
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return the heading of the toy's long axis, folded."""
-        rotation = data.body("toy").xmat.reshape(3, 3)
-        axis = rotation[:2, 1]
-        if axis @ axis < 0.1:
-            axis = -rotation[:2, 2]
-        return fold(math.atan2(-axis[0], axis[1]))
+        return heading(data.body("toy").xmat.reshape(3, 3))
 
     def plan(self, item: ToyItem, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Hover, descend, close, lift."""
@@ -104,6 +100,14 @@ class PickToy:
             Phase("grasp", (x, y, close), yaw, "close", 0.020, dwell=0.6),
             Phase("lift", (x, y, grasp + 0.16), yaw, "close", 0.010),
         )
+
+
+def heading(rotation: F64) -> float:
+    """Return the yaw in rad, folded, of the long axis of a toy with this orientation [3, 3]."""
+    axis = rotation[:2, 1]
+    if axis @ axis < 0.1:
+        axis = -rotation[:2, 2]
+    return fold(math.atan2(-axis[0], axis[1]))
 
 
 def toy_parts(kind: str, s: float) -> tuple[Part, ...]:
