@@ -91,7 +91,7 @@ def test_dexhand_joints_are_the_vendors() -> None:
 def test_action_spec_carries_units_and_limits() -> None:
     spec = load_profile("sim").action_spec
     assert spec.names[:6] == ("dx", "dy", "dz", "drx", "dry", "drz")
-    assert spec.units == ("m",) * 3 + ("rad",) * 15
+    assert spec.units == ("m/tick",) * 3 + ("rad/tick",) * 3 + ("rad",) * 12
     assert np.allclose(spec.high[:6], [0.025] * 3 + [0.12] * 3)
     assert spec.slice("hand") == slice(6, 18)
     assert load_profile("sim").ramp_ticks == 2
@@ -232,3 +232,21 @@ def test_hash_follows_the_numbers_and_not_the_text(tmp_path: Path) -> None:
 def test_profiles_cannot_be_changed_in_memory() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_profile("sim").limits.leash = 1.0
+
+
+def test_sim_profile_equals_the_simulation() -> None:
+    simulation = pytest.importorskip("bora_cli.sim.simulation")
+    arm_hand = pytest.importorskip("bora_cli.sim.arm_hand")
+    profile = load_profile("sim")
+    profile.action_spec.require_same(simulation.action_spec(), "sim.toml against the simulation")
+    limits = profile.limits
+    assert limits.workspace_low == simulation.WORKSPACE_LOW
+    assert limits.workspace_high == simulation.WORKSPACE_HIGH
+    assert limits.hand_rate == simulation.HAND_RATE
+    assert limits.leash == simulation.LEASH
+    assert limits.tcp_speed * profile.dt == pytest.approx(3**0.5 * simulation.TRANSLATION_LIMIT, rel=1e-3)
+    assert limits.rotation_speed * profile.dt == pytest.approx(3**0.5 * simulation.ROTATION_LIMIT, rel=1e-3)
+    assert profile.dt == simulation.Simulation.dt
+    assert tuple(camera.name for camera in profile.cameras) == simulation.CAMERAS
+    assert profile.postures == arm_hand.POSTURES
+    assert profile.calibration.tool_point == arm_hand.TOOL_IN_HAND

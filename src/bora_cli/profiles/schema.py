@@ -208,7 +208,7 @@ class HardwareProfile(Part):
         step = [self.arm.translation_per_tick] * 3 + [self.arm.rotation_per_tick] * 3
         return ActionSpec(
             names=(*ARM_NAMES, *(joint.name for joint in joints)),
-            units=("m",) * 3 + ("rad",) * (3 + len(joints)),
+            units=("m/tick",) * 3 + ("rad/tick",) * 3 + ("rad",) * len(joints),
             low=np.array([-x for x in step] + [joint.low for joint in joints], np.float32),
             high=np.array(step + [joint.high for joint in joints], np.float32),
             groups={"arm": (0, 6), "hand": (6, 6 + len(joints))},

@@ -1,0 +1,65 @@
+"""`bora collect`: record demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bora_cli.cli import options as o
+
+
+def command(
+    ctx: typer.Context,
+    *,
+    task: o.Task,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset to make or to continue.")],
+    episodes: o.Episodes = 100,
+    profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
+    operator: Annotated[
+        str,
+        typer.Option(
+            metavar=o.choice(o.OPERATORS), help="Who demonstrates.", callback=o.known("operator", o.OPERATORS)
+        ),
+    ] = "simulated",
+    quality: Annotated[
+        str,
+        typer.Option(
+            metavar=o.choice(o.QUALITIES), help="How well.", callback=o.known("quality", o.QUALITIES)
+        ),
+    ] = "mixed",
+    setting: o.Setting = "standard",
+    gap: o.Gap = "none",
+    seed: o.Seed = 0,
+    workers: o.WorkerCount = 0,
+    image_size: Annotated[
+        int, typer.Option(min=16, max=512, metavar="N", help="Side of the camera images, px.")
+    ] = 64,
+    json: o.Json = False,
+) -> None:
+    """Record demonstrations into a dataset.
+
+    Interrupted? The same command continues where it stopped and gives the same data.
+    """
+    from bora_cli.evaluate.collect import collect
+    from bora_cli.evaluate.workers import Workers
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress, Workers(workers or None) as pool:
+        dataset = collect(
+            task=task,
+            episodes=episodes,
+            out=out,
+            profile=profile,
+            operator=operator,
+            quality=quality,
+            setting=setting,
+            gap=gap,
+            seed=seed,
+            image_size=image_size,
+            workers=pool,
+            progress=progress,
+        )
+    ui.report({"dataset": str(out), **dataset.summary()}, json)
+    ui.say(f"next: bora train filtered_bc --data {out} --out policy")

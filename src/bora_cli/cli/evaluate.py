@@ -1,0 +1,114 @@
+"""`bora eval`, `bora analyze` and `bora replay`: everything that judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bora_cli.cli import options as o
+
+FILMED = 3
+"""Episodes in the film of an evaluation."""
+
+
+def eval_command(
+    ctx: typer.Context,
+    *,
+    checkpoint: o.Checkpoint,
+    task: o.Task,
+    setting: o.Setting = "standard",
+    gap: o.Gap = "none",
+    episodes: o.Episodes = 100,
+    seed: o.Seed = 7,
+    workers: o.WorkerCount = 0,
+    video: o.Film = None,
+    json: o.Json = False,
+) -> None:
+    """Count the successes of a policy acting alone, with a 95 % interval.
+
+    Scenes are SEED, SEED+1, ...: two checkpoints evaluated with the same seed met the same scenes.
+    """
+    o.require_checkpoint(checkpoint)
+    o.require_film(video)
+    from bora_cli.evaluate.evaluate import evaluate
+    from bora_cli.evaluate.workers import Workers
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress, Workers(workers or None) as pool:
+        result = evaluate(
+            checkpoint,
+            task=task,
+            setting=setting,
+            gap=gap,
+            episodes=episodes,
+            seed=seed,
+            workers=pool,
+            progress=progress,
+        )
+        if video is not None:
+            from bora_cli.analysis.media import webp_film
+            from bora_cli.evaluate.film import film
+
+            video.write_bytes(
+                webp_film(film(result.job, [t.scene_seed for t in result.trials[:FILMED]], progress))
+            )
+            ui.say(f"film of the first episodes: {video}")
+    document = result.to_json()
+    for warning in result.warnings:
+        ui.warn(warning)
+
+    def sentence() -> None:
+        low, high = document["wilson95"]
+        ui.line(
+            f"{document['successes']} of {document['episodes']} succeeded"
+            f" ({100 * document['success_rate']:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+        )
+        ui.line(f"{task}, {setting}, gap {result.job.gap}, scenes {seed} to {seed + episodes - 1}")
+
+    ui.show(document, json, sentence)
+
+
+def analyze_command(
+    ctx: typer.Context,
+    *,
+    checkpoint: o.Checkpoint,
+    data: o.Data,
+    out: o.Out,
+    json: o.Json = False,
+) -> None:
+    """Ask the critic about recorded episodes: figures, numbers and one HTML page."""
+    o.require_checkpoint(checkpoint)
+    o.require_datasets(data)
+    o.require_new(out)
+    from bora_cli.analysis.analyze import analyze
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress:
+        result = analyze(checkpoint, data=data, out=out, progress=progress)
+    ui.report(result, json)
+
+
+def replay_command(
+    ctx: typer.Context,
+    *,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `bora collect`.")],
+    episode: Annotated[int, typer.Option(min=0, metavar="N", help="Number of the episode.")] = 0,
+    video: o.Film = None,
+    json: o.Json = False,
+) -> None:
+    """Execute a recorded episode again and say whether the same thing happens."""
+    o.require_datasets([dataset])
+    o.require_film(video)
+    from bora_cli.evaluate.replay import replay
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress:
+        result = replay(dataset, episode, film=video is not None, progress=progress)
+    if video is not None:
+        from bora_cli.analysis.media import webp_film
+
+        video.write_bytes(webp_film(result.frames, fps=result.fps))
+        ui.say(f"film: {video}")
+    ui.report(result.to_json(), json)

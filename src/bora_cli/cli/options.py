@@ -1,0 +1,126 @@
+"""Options that several commands share, and the checks that answer a wrong name with the near one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bora_cli.cli.ui import Ui
+from bora_cli.errors import CheckpointError, ConfigError, DataError
+
+TASKS = ("pick_toy", "open_box", "press_button")
+SETTINGS = ("standard", "unseen")
+GAPS = ("none", "bias", "friction", "camera_shift", "deployment")
+QUALITIES = ("mixed", "expert")
+OPERATORS = ("simulated",)
+METHODS = ("cp", "filtered_bc", "bora")
+ONLINE_METHODS = ("bora", "bc_interventions")
+PRESETS = ("sim", "paper")
+
+
+def ui_of(ctx: typer.Context) -> Ui:
+    """Return the Ui that the root command made."""
+    return ctx.obj if isinstance(ctx.obj, Ui) else Ui()
+
+
+def known(what: str, names: Sequence[str]) -> Callable[[str], str]:
+    """Return an option callback that accepts only `names`; what may follow an "@" is left to the library."""
+
+    def check(value: str) -> str:
+        name = value.partition("@")[0]
+        if name not in names:
+            near = get_close_matches(name, names, 1, 0.5)
+            guess = f" Did you mean '{near[0]}'?" if near else ""
+            raise typer.BadParameter(
+                f"'{value}' is not a {what}.{guess} Expected one of: {', '.join(names)}."
+            )
+        return value
+
+    return check
+
+
+def choice(names: Sequence[str]) -> str:
+    """Return the placeholder that lists the names in help."""
+    return "|".join(names)
+
+
+def as_document(record: Any) -> dict[str, Any]:
+    """Return a frozen dataclass as JSON values."""
+    return dataclasses.asdict(record)
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise CheckpointError unless `path` looks like a checkpoint; costs nothing and imports nothing."""
+    if not (path / "config.json").is_file():
+        what = "it has no config.json" if path.is_dir() else "there is no such directory"
+        raise CheckpointError(
+            f"No checkpoint at {path}: {what}.", "Name a directory that `bora train --out` made."
+        )
+
+
+def require_datasets(paths: Sequence[Path]) -> None:
+    """Raise DataError unless each path looks like a dataset."""
+    for path in paths:
+        if not (path / "meta" / "info.json").is_file():
+            what = "it has no meta/info.json" if path.is_dir() else "there is no such directory"
+            raise DataError(f"No dataset at {path}: {what}.", "Make one with `bora collect --out`.")
+
+
+def require_new(path: Path) -> None:
+    """Raise ConfigError unless `path` is new or an empty directory."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ConfigError(
+            f"--out {path} already holds something; expected a new or empty directory.",
+            "Choose another --out, or remove that one yourself.",
+        )
+
+
+def require_film(path: Path | None) -> None:
+    """Raise ConfigError unless a film can be written to `path`."""
+    if path is None:
+        return
+    if path.suffix != ".webp":
+        raise ConfigError(
+            f"--video {path} is not a .webp file; bora writes WebP films.", "Name it film.webp."
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"--video {path}: there is no directory {path.parent}.", "Create it first.")
+
+
+Task = Annotated[
+    str,
+    typer.Option("--task", metavar=choice(TASKS), help="What to do.", callback=known("task", TASKS)),
+]
+Setting = Annotated[
+    str,
+    typer.Option(
+        metavar=choice(SETTINGS),
+        help="Objects as in training, or never seen.",
+        callback=known("setting", SETTINGS),
+    ),
+]
+Gap = Annotated[
+    str,
+    typer.Option(
+        metavar=choice(GAPS),
+        help="Execution gap; GAP@0.5 is half as strong.",
+        callback=known("gap", GAPS),
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed; the same seed gives the same result.")]
+Episodes = Annotated[int, typer.Option(min=1, metavar="N", help="How many episodes.")]
+WorkerCount = Annotated[
+    int, typer.Option("--workers", min=0, metavar="N", help="Processes; 0 uses every core.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Data = Annotated[
+    list[Path], typer.Option("--data", metavar="DIR", help="Dataset to read; repeat for several.")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New directory for the result.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Directory made by `bora train`.")]
+Film = Annotated[Path | None, typer.Option("--video", metavar="FILE.webp", help="Also write a film.")]

@@ -1,0 +1,63 @@
+"""`bora profile`: list, show and check hardware profiles."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bora_cli.cli import options as o
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="Profile, by name or file.")]
+
+
+@app.command("list", epilog="Example: bora profile list")
+def list_command(ctx: typer.Context, json: o.Json = False) -> None:
+    """List the profiles that come with bora."""
+    from bora_cli.profiles import list_profiles, load_profile
+
+    profiles = [load_profile(name) for name in list_profiles()]
+    document = [{"name": p.name, "hash": p.hash, "description": p.description} for p in profiles]
+    ui = o.ui_of(ctx)
+    ui.show(document, json, lambda: ui.table("", ("name", "hash", ""), [tuple(p.values()) for p in document]))
+
+
+@app.command(epilog="Example: bora profile show sim")
+def show(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
+    """Show a profile in SI units: limits, rates, cameras, operator and the action row."""
+    from bora_cli.profiles import load_profile
+
+    profile = load_profile(name)
+    spec = profile.action_spec
+    document = {**profile.model_dump(mode="json"), "hash": profile.hash, "action": spec.to_json()}
+    ui = o.ui_of(ctx)
+
+    def tables() -> None:
+        summary = profile.model_dump(include={"name", "robot", "limits", "operator", "calibration"})
+        ui.report({**summary, "hash": profile.hash}, False)
+        rows = list(zip(spec.names, spec.units, spec.low.tolist(), spec.high.tolist(), strict=True))
+        ui.table("\naction", ("name", "unit", "low", "high"), rows)
+        cameras = [(c.name, c.driver, f"{c.width}x{c.height}", c.rate, c.mount) for c in profile.cameras]
+        ui.table("\ncameras", ("name", "driver", "px", "Hz", "mount"), cameras)
+
+    ui.show(document, json, tables)
+
+
+@app.command(epilog="Example: bora profile check my_rig.toml")
+def check(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
+    """Check a profile, and say which of its parts this version cannot drive; exit code 3 on errors."""
+    from bora_cli.profiles import check_profile
+
+    ui = o.ui_of(ctx)
+    findings = check_profile(name)
+
+    def lines() -> None:
+        for finding in findings:
+            ui.line(f"{finding.level}: {finding.where}: {finding.message}")
+        if not findings:
+            ui.line(f"{name}: nothing found")
+
+    ui.show([o.as_document(finding) for finding in findings], json, lines)
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(3)

@@ -1,0 +1,145 @@
+"""`bora train`, `bora online` and `bora pretrain`: everything that makes weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bora_cli.cli import options as o
+
+Updates = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Gradient steps; the preset's number if absent.")
+]
+
+
+def train_command(
+    ctx: typer.Context,
+    *,
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar=o.choice(o.METHODS),
+            help="Imitate all data, imitate successes, or BORA.",
+            callback=o.known("method", o.METHODS),
+        ),
+    ],
+    data: o.Data,
+    out: o.Out,
+    backbone: Annotated[
+        str, typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; tiny is the built-in one.")
+    ] = "tiny",
+    init: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Start from the weights of this policy.")
+    ] = None,
+    seed: o.Seed = 0,
+    updates: Updates = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar=o.choice(o.PRESETS), help="Hyper-parameters.", callback=o.known("preset", o.PRESETS)
+        ),
+    ] = "sim",
+    json: o.Json = False,
+) -> None:
+    """Train a policy from datasets, without a robot.
+
+    cp imitates every demonstration, filtered_bc only the successful ones; bora also learns a critic and
+    prefers what the critic says went better than usual.
+    """
+    o.require_datasets(data)
+    o.require_new(out)
+    if init is not None:
+        o.require_checkpoint(init)
+    from bora_cli.train.offline import train
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress:
+        result = train(
+            method,
+            data=data,
+            out=out,
+            backbone=backbone,
+            init=init,
+            seed=seed,
+            updates=updates,
+            preset=preset,
+            progress=progress,
+        )
+    ui.report(result, json)
+    ui.say(f"next: bora eval {out} --task TASK")
+
+
+def online_command(
+    ctx: typer.Context,
+    *,
+    checkpoint: o.Checkpoint,
+    task: o.Task,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run directory to make or to continue.")],
+    gap: o.Gap = "none",
+    setting: o.Setting = "standard",
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of collecting and updating.")] = 2,
+    episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes per round.")] = 10,
+    seed: o.Seed = 0,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar=o.choice(o.ONLINE_METHODS),
+            help="What learns from the takeovers.",
+            callback=o.known("method", o.ONLINE_METHODS),
+        ),
+    ] = "bora",
+    workers: o.WorkerCount = 0,
+    json: o.Json = False,
+) -> None:
+    """Let the policy act, take over where it fails, and learn a correction on top of it.
+
+    The base policy stays frozen.  A correction is released only if it does not lower the success of the
+    unaided policy on scenes kept for that purpose.
+    """
+    o.require_checkpoint(checkpoint)
+    from bora_cli.evaluate.workers import Workers
+    from bora_cli.train.online import run_rounds
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress, Workers(workers or None) as pool:
+        result = run_rounds(
+            checkpoint,
+            task=task,
+            gap=gap,
+            setting=setting,
+            rounds=rounds,
+            episodes=episodes,
+            seed=seed,
+            out=out,
+            method=method,
+            workers=pool,
+            progress=progress,
+        )
+    ui.report(result, json)
+
+
+def pretrain_command(
+    ctx: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Backbone to make or to continue.")],
+    scenes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rendered scenes.")] = None,
+    updates: Updates = None,
+    seed: o.Seed = 0,
+    workers: o.WorkerCount = 0,
+    json: o.Json = False,
+) -> None:
+    """Pre-train the small vision-language backbone on rendered scenes with free labels.
+
+    Only needed to make another one: the built-in backbone was made by this command.
+    """
+    from bora_cli.evaluate.workers import Workers
+    from bora_cli.train.pretrain import PretrainConfig, pretrain
+
+    asked = {"scenes": scenes, "updates": updates, "seed": seed}
+    config = PretrainConfig(**{name: value for name, value in asked.items() if value is not None})
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress, Workers(workers or None) as pool:
+        report = pretrain(out, config, workers=pool, progress=progress)
+    ui.report({"backbone": str(out), **report}, json)

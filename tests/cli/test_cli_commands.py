@@ -1,0 +1,151 @@
+"""What the commands print: one JSON document on stdout, or tables for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bora_cli.cli import options
+from bora_cli.cli.app import main
+from bora_cli.evaluate.workers import Workers
+
+
+@pytest.fixture(autouse=True)
+def wide_plain_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recorded demonstrations."""
+    from bora_cli.evaluate.collect import collect
+
+    root = tmp_path_factory.mktemp("cli") / "demos"
+    collect(task="press_button", episodes=3, out=root, gap="deployment", image_size=16, workers=Workers(1))
+    return root
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return int(leaving.value.code or 0), out, err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_names_are_those_of_the_library() -> None:
+    from bora_cli.seeds import stream
+    from bora_cli.sim.gaps import GAPS
+    from bora_cli.sim.styles import style_of_quality
+    from bora_cli.sim.tasks import TASKS
+
+    assert tuple(TASKS) == options.TASKS
+    assert tuple(GAPS) == options.GAPS
+    for quality in options.QUALITIES:
+        style_of_quality(quality, stream("test", 0), "pick_toy")
+
+
+def test_profile_list(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [profile["name"] for profile in document(capsys, "profile", "list")]
+    assert names == ["franka_dexhand021", "sim"]
+    _, out, _ = run(capsys, "profile", "list")
+    assert "needs no hardware" in out
+
+
+def test_profile_show(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = document(capsys, "profile", "show", "sim")
+    assert shown["limits"]["leash"] == 0.05
+    assert shown["action"]["names"][0] == "dx"
+    assert len(shown["hash"]) == 12
+    _, out, _ = run(capsys, "profile", "show", "sim")
+    assert "workspace_low" in out
+    assert "thumb_yaw" in out
+
+
+def test_profile_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "profile", "check", "franka_dexhand021")
+    assert code == 0
+    assert "no driver 'franka' in this version" in out
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[robot]\ndrivr = 'x'\n")
+    code, out, _ = run(capsys, "profile", "check", bad)
+    assert code == 3
+    assert f"error: {bad}:2: unknown key 'robot.drivr'; did you mean 'driver'?" in out
+
+
+def test_data_info_and_check(capsys: pytest.CaptureFixture[str], demos: Path) -> None:
+    assert document(capsys, "data", "info", demos)["episodes"] == 3
+    code, _, _ = run(capsys, "data", "check", demos)
+    assert code == 0
+
+
+@pytest.mark.parametrize("episode", [0, 1, 2])
+def test_replay_repeats_what_was_recorded(
+    capsys: pytest.CaptureFixture[str], demos: Path, episode: int
+) -> None:
+    result = document(capsys, "replay", demos, "--episode", episode)
+    assert result["repeats"] is True
+    assert result["ticks"] == result["recorded_ticks"]
+    assert result["difference"] == 0.0
+
+
+def test_replay_writes_a_film(capsys: pytest.CaptureFixture[str], demos: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    code, _, err = run(capsys, "replay", demos, "--video", "film.webp")
+    assert code == 0
+    assert "film: film.webp" in err
+    with Image.open(tmp_path / "film.webp") as film:
+        assert film.n_frames > 5  # type: ignore[attr-defined]
+
+
+def test_replay_of_an_episode_that_is_not_there(capsys: pytest.CaptureFixture[str], demos: Path) -> None:
+    code, _, err = run(capsys, "replay", demos, "--episode", 9)
+    assert code == 3
+    assert f"error: {demos} has no episode 9; expected 0 to 2." in err
+
+
+def test_replay_notices_another_outcome(demos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bora_cli.evaluate import replay
+    from bora_cli.sim.gaps import get_gap
+
+    monkeypatch.setattr(replay, "parse_gap", lambda text: get_gap("none"))
+    assert not replay.replay(demos, 0).repeats
+
+
+def test_collect_continues_its_own_and_refuses_another_job(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    same = ("collect", "--task", "press_button", "--image-size", 16, "--workers", 1, "--out", "demos")
+    assert document(capsys, *same, "--episodes", 1)["episodes"] == 1
+    assert document(capsys, *same, "--episodes", 2)["episodes"] == 2
+    code, _, err = run(capsys, *same, "--episodes", 2, "--seed", 1)
+    assert code == 3
+    assert "error: demos holds another collection (seed 0 there, 1 asked)." in err
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--json")
+    report = json.loads(out)
+    names = {check["name"] for check in report["checks"]}
+    assert {
+        "python",
+        "torch",
+        "cores",
+        "torch device",
+        "render rays",
+        "backbone",
+        "profile sim",
+        "disk",
+    } <= names
+    assert report["ok"] == (code == 0)
