@@ -102,6 +102,9 @@ class OpenBox:
         joint.damping = [item.damping, 0.0, 0.0]
         joint.frictionloss = item.friction_share * LID_MASS * 9.81 * half_length
         joint.solref_limit = [0.01, 1.0]
+        # With the default, softer friction an open lid creeps shut within seconds.
+        joint.solref_friction = [0.005, 1.0]
+        joint.solimp_friction = [0.99, 0.999, 0.001, 0.5, 2.0]
         plate = Part(
             "box",
             (half_length + WALL, half_width + WALL, WALL),
