@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bora_cli.control.arbiter import ArbiterSettings, ArbiterState, Command, Event, Phase, arbitrate
+from bora_cli.control.arbiter import ArbiterSettings, ArbiterState, Event, Phase, arbitrate
 from bora_cli.input.operator import OperatorSample
 from bora_cli.types import F32, ActionSpec, Controller, Decision, Episode, Observation
 
@@ -82,10 +82,10 @@ class _Log:
     images: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     rows: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     decisions: list[Decision] = field(default_factory=list)
-    reasons: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
-    def observe(self, obs: Observation) -> None:
-        for camera, image in obs.images.items():
+    def observe(self, obs: Observation, images: bool) -> None:
+        for camera, image in obs.images.items() if images else ():
             self.images[camera].append(image)
         self.rows["state"].append(obs.state)
 
@@ -95,7 +95,7 @@ class _Log:
 
     def episode(self, success: bool, prompt: str, meta: dict[str, Any]) -> Episode:
         rows = self.rows
-        takeovers = [r for r in self.reasons if r["event"] == "takeover"]
+        takeovers = [r for r in self.changes if r["event"] == "takeover"]
         return Episode(
             images={camera: np.stack(frames) for camera, frames in self.images.items()},
             state=np.stack(rows["state"]).astype(np.float32),
@@ -109,7 +109,7 @@ class _Log:
             truncated=np.asarray(rows["truncated"], np.bool_),
             success=success,
             prompt=prompt,
-            meta={**meta, "control_changes": self.reasons, "takeovers": len(takeovers)},
+            meta={**meta, "control_changes": self.changes, "takeovers": len(takeovers)},
             decisions=self.decisions,
         )
 
@@ -127,7 +127,7 @@ def demonstrate(
     log = _Log()
     while True:
         obs = rig.observe(images)
-        log.observe(obs)
+        log.observe(obs, images)
         action, gives_up = operator.act(rig)
         result = rig.step(action)
         terminated = result.terminated or (gives_up and not result.truncated)
@@ -172,22 +172,22 @@ def roll_out(
     decision: Decision | None = None
     inner = tick = 0
     while True:
-        shadow = state.phase in (Phase.TAKING, Phase.HUMAN)
+        driving = state.phase in (Phase.TAKING, Phase.HUMAN)
+        verdict = watcher.observe(rig, driving) if watcher is not None and operator is not None else None
+        shadow = driving or (verdict is not None and verdict.engage)
         deciding = decision is None or shadow or inner >= policy.execute
         obs = rig.observe(images or deciding)
-        if images:
-            log.observe(obs)
-        else:
-            log.rows["state"].append(obs.state)
+        log.observe(obs, images)
         if deciding:
+            if shadow and not driving and decision is not None:
+                decision.closed = "takeover"
             decision = policy.decide(obs, rng)
             decision.t_start, decision.planned, decision.shadow, inner = tick, policy.execute, shadow, 0
             log.decisions.append(decision)
         assert decision is not None
         sample = None
-        if watcher is not None and operator is not None:
-            verdict = watcher.observe(rig, shadow)
-            if verdict.engage and not shadow:
+        if verdict is not None and operator is not None:
+            if verdict.engage and not driving:
                 operator.begin(rig)
             action = operator.act(rig)[0] if verdict.engage else previous
             sample = OperatorSample(action, verdict.engage, tick * rig.dt, verdict.reason)
@@ -199,16 +199,18 @@ def roll_out(
             now=tick * rig.dt,
             settings=settings,
         )
-        _note_change(log, command, decision, tick)
+        if command.event in (Event.ENGAGE, Event.RELEASE):
+            name = "takeover" if command.event is Event.ENGAGE else "release"
+            log.changes.append({"tick": tick, "event": name, "reason": command.reason})
         result = rig.step(command.action)
         previous = np.asarray(result.applied, np.float32)
         truncated = result.truncated or (max_ticks is not None and tick + 1 >= max_ticks)
         truncated = truncated and not result.terminated
-        driving = sample is not None and command.phase in (Phase.TAKING, Phase.HUMAN)
+        person = sample is not None and command.phase in (Phase.TAKING, Phase.HUMAN)
         log.tick(
             action=result.applied,
             proposed=decision.final[inner],
-            human=sample.action if sample is not None and driving else np.full_like(previous, np.nan),
+            human=sample.action if sample is not None and person else np.full_like(previous, np.nan),
             controller=command.controller,
             phase=command.phase,
             reward=result.reward,
@@ -218,20 +220,11 @@ def roll_out(
         decision.executed += int(command.controller == Controller.POLICY)
         inner, tick = inner + 1, tick + 1
         if command.event in (Event.RELEASE, Event.SETTLED):
+            decision.closed = "release" if command.event is Event.RELEASE else decision.closed
             decision = None  # whoever drives next starts from a fresh look
         if result.terminated or truncated:
             log.decisions[-1].closed = "terminated" if result.terminated else "truncated"
             return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
-
-
-def _note_change(log: _Log, command: Command, decision: Decision, tick: int) -> None:
-    """Write down why control changed hands, and close the decision that was running."""
-    if command.event is Event.ENGAGE:
-        decision.closed = "takeover"
-        log.reasons.append({"tick": tick, "event": "takeover", "reason": command.reason})
-    elif command.event is Event.RELEASE:
-        decision.closed = "release"
-        log.reasons.append({"tick": tick, "event": "release", "reason": command.reason})
 
 
 def _rest(rig: Rig) -> F32:

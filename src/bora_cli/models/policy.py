@@ -56,7 +56,7 @@ class Actor(nn.Module):
 class VLAPolicy:
     """Plans chunks from observations; deterministic given the generator.
 
-    lam: how much of the residual is added; 0 is the base policy, bit for bit.
+    lam: how much of the residual is added; 0 is the base policy, bit for bit.  own_lam: as it was trained.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class VLAPolicy:
         self.backbone = backbone
         self.actor = actor.eval()
         self.residual = residual.eval() if residual is not None else None
-        self.lam = lam if residual is not None else 0.0
+        self.own_lam = self.lam = lam if residual is not None else 0.0
         self.base_hash = backbone.hash
         self._unit = torch.from_numpy(spec.action.half_range)
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bora_cli.algos.batch import Batch
-from bora_cli.algos.rewards import Relabelling, relabel
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.windows import Windows, build_windows
+from bora_cli.data.windows import Relabel, Windows, build_windows, raw_rewards
 from bora_cli.errors import DataError
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.vlm import Backbone
@@ -110,7 +109,8 @@ def load_buffer(
     *,
     horizon: int,
     gamma: float,
-    relabelling: Relabelling | None = None,
+    relabel: Relabel = raw_rewards,
+    copies: int = 4,
     progress: Progress | None = None,
 ) -> Buffer:
     """Return the windows (one per tick) of some datasets with their tokens.
@@ -124,10 +124,9 @@ def load_buffer(
     if not episodes:
         raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
     tokens = np.concatenate(
-        [dataset_tokens(d, backbone, progress=progress) for d in datasets if len(d)], axis=1
+        [dataset_tokens(d, backbone, copies, progress) for d in datasets if len(d)], axis=1
     )
-    view = None if relabelling is None else (lambda e: relabel(e, relabelling))
-    windows = build_windows(episodes, horizon=horizon, stride=1, gamma=gamma, relabel=view)
+    windows = build_windows(episodes, horizon=horizon, stride=1, gamma=gamma, relabel=relabel)
     return Buffer(
         tokens=torch.from_numpy(tokens),
         state=torch.from_numpy(np.concatenate([e.state for e in episodes])),

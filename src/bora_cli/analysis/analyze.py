@@ -1,0 +1,195 @@
+"""Ask a trained critic about recorded episodes, and write what it says: table, numbers, figures, thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bora_cli.analysis import figures, trace_figures
+from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
+from bora_cli.analysis.folder import write_folder
+from bora_cli.analysis.summary import CriticSummary
+from bora_cli.analysis.tables import critic_summary
+from bora_cli.analysis.traces import EpisodeTrace, build_traces
+from bora_cli.analysis.value_tests import calibration
+from bora_cli.checkpoint import Trained, load_backbone, load_trained
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.files import write_json
+from bora_cli.data.windows import discounted_returns
+from bora_cli.errors import CheckpointError
+from bora_cli.models.critic import ChunkCritic
+from bora_cli.seeds import stream
+from bora_cli.train.buffer import Buffer, load_buffer
+from bora_cli.types import F32, U8
+
+Progress = Callable[[str, int, int], None]
+
+BATCH = 1024
+SENSITIVITY_CHUNKS = 8
+THUMBNAILS_PER_EPISODE = 12
+THUMBNAIL_EPISODES = 3
+"""How many successes, and as many failures, get thumbnails."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A critic with the normalisers of its policy; physical numbers in, values out."""
+
+    critic: ChunkCritic
+    trained: Trained
+
+    @torch.no_grad()
+    def q(self, tokens: Tensor, state: Tensor, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        """Return the action value averaged over the executed ticks, and its spread over the ensemble, [n] each.
+
+        tokens: float16 [n, N, W].  state: float32 [n, S].  chunks: float32 [n, H, A].  mask: float32 [n, H].
+        """
+        actor = self.trained.actor
+        means, spreads = [], []
+        for i in range(0, len(chunks), BATCH):
+            part = slice(i, i + BATCH)
+            s = actor.state.normalize(state[part])
+            a = actor.action.normalize(torch.from_numpy(chunks[part]))
+            m = torch.from_numpy(mask[part])
+            q = (self.critic.q(tokens[part].float(), s, a) * m).sum(-1) / m.sum(-1).clamp(min=1)
+            means.append(q.mean(0).numpy())
+            spreads.append(q.std(0, correction=0).numpy())
+        return np.concatenate(means), np.concatenate(spreads)
+
+    @torch.no_grad()
+    def v(self, tokens: Tensor, state: Tensor) -> F32:
+        """Return the state value at the first tick of a chunk, [n]."""
+        parts = []
+        for i in range(0, len(tokens), BATCH):
+            s = self.trained.actor.state.normalize(state[i : i + BATCH])
+            parts.append(self.critic.v(tokens[i : i + BATCH].float(), s)[:, 0].numpy())
+        return np.concatenate(parts)
+
+
+def analyze(
+    checkpoint: Path,
+    *,
+    data: Sequence[Path],
+    out: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trace the critic of a checkpoint along recorded episodes and test whether it looks at the action.
+
+    Writes traces.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`; returns the numbers.
+    Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
+    """
+    trained = load_trained(checkpoint)
+    if trained.critic is None:
+        raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
+    scorer = Scorer(trained.critic.eval(), trained)
+    gamma = float(trained.provenance.get("gamma", 0.97))
+    backbone = load_backbone(trained.backbone)
+    horizon = trained.spec.horizon
+    buffer = load_buffer(data, backbone, horizon=horizon, gamma=gamma, copies=1, progress=progress)
+    traces = build_traces(_traces(buffer, scorer, gamma))
+    swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
+    summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
+    out = Path(out)
+    frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
+    write_folder(out, traces, frames)
+    write_json(out / "critic.json", asdict(summary))
+    drawn = draw(traces, summary, frames, seed)
+    for name, figure in drawn.items():
+        figure.savefig(out / f"{name}.png", dpi=160)
+        figure.savefig(out / f"{name}.svg")
+    return {
+        "checkpoint": str(checkpoint),
+        "episodes": summary.successes + summary.failures,
+        **asdict(summary),
+        "figures": [str(out / f"{name}.png") for name in drawn],
+    }
+
+
+def draw(
+    traces: Any, summary: CriticSummary, frames: dict[int, dict[int, U8]], seed: int = 0
+) -> dict[str, Any]:
+    """Return the figures of an analysis by name; those that need both outcomes are left out where one is missing."""
+    drawn: dict[str, Any] = {}
+    shown = next(iter(frames), None)
+    strip = sorted(frames[shown].items())[:8] if shown is not None else []
+    drawn["value_traces"] = trace_figures.value_traces(traces, episode=shown, frames=strip)
+    if summary.auroc:
+        drawn["auroc"] = figures.auroc_over_time(summary.auroc)
+    if summary.swap:
+        drawn["swap"] = figures.swap_bars(summary.swap)
+    drawn["reliability"] = figures.reliability(calibration(traces, rng=stream("bootstrap", seed)))
+    return drawn
+
+
+def thumbnails(
+    data: Sequence[Path], success: NDArray[np.bool_], episode: NDArray[np.int32]
+) -> dict[int, dict[int, U8]]:
+    """Return pictures of the scene camera of some successes and failures: episode -> tick -> uint8 [h, w, 3]."""
+    first = np.unique(episode, return_index=True)[1]
+    outcome = success[first]
+    chosen = sorted(
+        int(i) for value in (True, False) for i in np.flatnonzero(outcome == value)[:THUMBNAIL_EPISODES]
+    )
+    frames: dict[int, dict[int, U8]] = {}
+    start = 0
+    for path in data:
+        dataset = Dataset.open(path)
+        for i in (c for c in chosen if start <= c < start + len(dataset)):
+            images = dataset.episode(i - start).images[dataset.cameras[0]]
+            ticks = np.unique(np.linspace(0, len(images) - 1, THUMBNAILS_PER_EPISODE).round().astype(int))
+            frames[i] = {int(t): images[t] for t in ticks}
+        start += len(dataset)
+    return frames
+
+
+def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
+    """Return the critic's outputs along every episode.  q of a tick without a window (the last one) is NaN."""
+    w = buffer.windows
+    v = scorer.v(buffer.tokens[0], buffer.state)
+    q = np.full(len(v), np.nan, np.float32)
+    spread = q.copy()
+    rows = buffer.start
+    q[rows], spread[rows] = scorer.q(buffer.tokens[0][rows], buffer.state[rows], w.action, w.mask)
+    found = []
+    for i, e in enumerate(buffer.episodes):
+        ticks = slice(buffer.first[i], buffer.first[i + 1])
+        found.append(
+            EpisodeTrace(
+                v=v[ticks],
+                q=q[ticks],
+                q_std=spread[ticks],
+                mc_return=discounted_returns(e.reward, e.terminated, gamma),
+                success=e.success,
+                controller=e.controller,
+                setting=str(e.meta.get("setting", "")),
+                task=str(e.meta.get("task", "")),
+            )
+        )
+    return found
+
+
+def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, float]:
+    """Return the action-swap scores and the action sensitivity on the full windows of successful episodes."""
+    w = buffer.windows
+    full = (w.mask.sum(1) == w.mask.shape[1]) & w.success
+    good = w.take(full if full.any() else w.mask.sum(1) == w.mask.shape[1])
+    rows = buffer.first[good.episode] + good.t
+    tokens, state = buffer.tokens[0][rows], buffer.state[rows]
+    spec = scorer.trained.spec.action
+    bad = {k: c for k, c in bad_chunks(good.action, good.episode, spec, rng=rng).items()}
+    valid = {k: differs(good.action, c, spec) for k, c in bad.items()}
+    bad = {k: c for k, c in bad.items() if valid[k].any()}
+    executed = scorer.q(tokens, state, good.action, good.mask)[0]
+    swapped = {k: scorer.q(tokens, state, c, good.mask)[0] for k, c in bad.items()}
+    scores = swap_test(executed, swapped, good.episode, rng=rng, valid=valid)
+    picks = [rng.integers(0, len(good), len(good)) for _ in range(SENSITIVITY_CHUNKS)]
+    candidates = np.stack([scorer.q(tokens, state, good.action[p], good.mask)[0] for p in picks], axis=1)
+    return scores, action_sensitivity(candidates)

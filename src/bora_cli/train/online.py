@@ -1,0 +1,246 @@
+"""Online rounds: the policy acts, a person takes over where it fails, a residual learns, a test decides.
+
+    OUT/job.json                 what is run; a continued run must be the same one
+    OUT/episodes/                all online episodes, a dataset like any other (meta tells the round)
+    OUT/round-K/policy/          checkpoint with the residual that round K trained
+    OUT/round-K/round.json       what was collected, how training went, the release test; its presence ends the round
+    OUT/policy/                  the policy that was released last
+
+Each arrow collect -> update -> test -> release leaves files behind, so a run that is killed goes on at the arrow
+where it was, and ends as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bora_cli.checkpoint import load_trained, save_trained
+from bora_cli.control.loop import roll_out
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.files import write_json
+from bora_cli.errors import ConfigError
+from bora_cli.evaluate.collect import open_or_create, simulation
+from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate
+from bora_cli.evaluate.metrics import human_share, takeovers
+from bora_cli.evaluate.workers import Workers
+from bora_cli.profiles import load_profile
+from bora_cli.seeds import scene_seeds, stream
+from bora_cli.sim.gaps import parse_gap
+from bora_cli.sim.operator import SimulatedOperator
+from bora_cli.sim.styles import CORRECTOR
+from bora_cli.sim.watcher import Watcher
+from bora_cli.train.residual import fit_residual
+from bora_cli.types import Episode
+
+Progress = Callable[[str, int, int], None]
+
+RELEASE_SCENES = 20
+"""Paired unaided episodes with and without the residual that decide whether it is released."""
+
+
+@dataclass(frozen=True)
+class OnlineJob:
+    """What an online run is."""
+
+    checkpoint: str
+    checkpoint_hash: str
+    task: str
+    setting: str
+    gap: str
+    method: str
+    rounds: int
+    episodes: int
+    seed: int
+    image_size: int
+    profile: str
+    profile_hash: str
+
+
+@dataclass(frozen=True)
+class AssistedJob:
+    """One round's episodes: who acts, where."""
+
+    job: OnlineJob
+    round: int
+    policy: str
+    policy_hash: str
+
+
+def assisted(item: tuple[AssistedJob, int]) -> Episode:
+    """Run one episode with a simulated person beside the robot: (job, scene seed) -> episode."""
+    assisted_job, scene_seed = item
+    job = assisted_job.job
+    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    policy = acting_policy(assisted_job.policy, assisted_job.policy_hash)
+    policy.lam = policy.own_lam
+    meta = asdict(job) | {
+        "round": assisted_job.round,
+        "policy": assisted_job.policy_hash,
+        "operator": "simulated",
+        "renderer": sim.backend,
+    }
+    return roll_out(
+        sim,
+        policy,
+        scene_seed=scene_seed,
+        rng=stream("policy", scene_seed),
+        meta=meta,
+        watcher=Watcher(job.task, stream("watcher", scene_seed)),
+        operator=SimulatedOperator(CORRECTOR, stream("operator", scene_seed)),
+    )
+
+
+def run_rounds(
+    checkpoint: Path,
+    *,
+    task: str,
+    out: Path,
+    gap: str = "none",
+    setting: str = "standard",
+    rounds: int = 2,
+    episodes: int = 10,
+    seed: int = 0,
+    method: str = "bora",
+    data: list[Path] | None = None,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Adapt a policy in rounds of assisted episodes and return what happened in each.
+
+    data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
+    Raises ConfigError if `out` holds another run.
+    """
+    checkpoint, out = Path(checkpoint), Path(out)
+    hardware = load_profile("sim")
+    job = OnlineJob(
+        str(checkpoint),
+        checkpoint_hash(checkpoint),
+        task,
+        setting,
+        parse_gap(gap).identity,
+        method,
+        rounds,
+        episodes,
+        seed,
+        64,
+        "sim",
+        hardware.hash,
+    )
+    _claim(out, job)
+    base = load_trained(checkpoint)
+    offline = data or [Path(p) for p in base.provenance["data"]]
+    pool = workers or Workers(1)
+    acting, done = checkpoint, []
+    for index in range(1, rounds + 1):
+        folder = out / f"round-{index}"
+        if not (folder / "round.json").is_file():
+            collected = _collect(job, index, acting, out / "episodes", pool, progress)
+            if not (folder / "policy" / "config.json").is_file():
+                trained, facts = fit_residual(
+                    base, out / "episodes", offline, method=method, seed=seed, progress=progress
+                )
+                trained.provenance |= {"online_round": index, "training": facts}
+                save_trained(folder / "policy", trained)
+            test = _release_test(job, index, acting, folder / "policy", pool, progress)
+            write_json(folder / "round.json", {"index": index, **_human(collected), **test})
+        done.append(json.loads((folder / "round.json").read_text()))
+        acting = folder / "policy" if done[-1]["released"] else acting
+    final = _release(acting, out / "policy")
+    return {"policy": str(final), "job": asdict(job), "rounds": done}
+
+
+def _claim(out: Path, job: OnlineJob) -> None:
+    """Write job.json, or check that the one there is the same."""
+    file = out / "job.json"
+    if not file.is_file():
+        if out.exists() and any(out.iterdir()):
+            raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
+        write_json(file, asdict(job))
+        return
+    before = json.loads(file.read_text())
+    differing = [k for k, v in asdict(job).items() if before.get(k) != v]
+    if differing:
+        detail = ", ".join(f"{k} {before.get(k)!r} there, {asdict(job)[k]!r} asked" for k in differing)
+        raise ConfigError(f"{out} holds another online run ({detail}).", "Choose another --out.")
+
+
+def _collect(
+    job: OnlineJob, index: int, acting: Path, root: Path, pool: Workers, progress: Progress | None
+) -> list[Episode]:
+    """Record what is missing of a round's episodes and return the whole round, without images."""
+    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    dataset: Dataset = open_or_create(root, asdict(job), sim)
+    first = (index - 1) * job.episodes
+    present = len(dataset) - first
+    seeds = scene_seeds("online", job.seed, job.episodes, start=first)[present:]
+    assisted_job = AssistedJob(job, index, str(acting), checkpoint_hash(acting))
+    for episode in pool.map(assisted, [(assisted_job, s) for s in seeds]):
+        dataset.append(episode)
+        if progress is not None:
+            progress(f"round {index}", len(dataset) - first, job.episodes)
+    return [dataset.episode(i, images=False) for i in range(first, first + job.episodes)]
+
+
+def _human(episodes: list[Episode]) -> dict[str, Any]:
+    """Return how much a person did in these episodes."""
+    controllers = [e.controller for e in episodes]
+    return {
+        "episodes": len(episodes),
+        "ticks": sum(len(e) for e in episodes),
+        "human_ticks": sum(int(e.intervened.sum()) for e in episodes),
+        "takeovers": sum(takeovers(c) for c in controllers),
+        "human_share": human_share(controllers),
+        "successes": sum(e.success for e in episodes),
+        "unaided_successes": sum(e.success and not e.intervened.any() for e in episodes),
+    }
+
+
+def _release_test(
+    job: OnlineJob, index: int, incumbent: Path, candidate: Path, pool: Workers, progress: Progress | None
+) -> dict[str, Any]:
+    """Run paired unaided episodes of the policy in use and of the new one; the better is kept.
+
+    On a tie the base is kept, but an earlier residual gives way to one that was trained on more corrections.
+    The controls of the method (any `method` but bora) are released untested: the test is part of BORA-Full.
+    """
+    if load_trained(candidate).lam == 0.0:
+        return {"base_k": 0, "residual_k": 0, "release_n": 0, "released": False}
+    if job.method != "bora":
+        return {"base_k": 0, "residual_k": 0, "release_n": 0, "released": True}
+    scenes = scene_seeds("release", job.seed, RELEASE_SCENES, start=(index - 1) * RELEASE_SCENES)
+    successes = [
+        evaluate(
+            policy,
+            task=job.task,
+            setting=job.setting,
+            gap=job.gap,
+            scenes=scenes,
+            workers=pool,
+            progress=progress,
+            label=f"release test {index}, {name}",
+        ).successes
+        for policy, name in ((incumbent, "policy in use"), (candidate, "new policy"))
+    ]
+    ties_go_to_new = load_trained(incumbent).lam > 0
+    released = successes[1] > successes[0] or (ties_go_to_new and successes[1] == successes[0])
+    return {
+        "base_k": successes[0],
+        "residual_k": successes[1],
+        "release_n": RELEASE_SCENES,
+        "released": released,
+    }
+
+
+def _release(source: Path, target: Path) -> Path:
+    """Copy a checkpoint to its final place, atomically."""
+    fresh = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    return target
