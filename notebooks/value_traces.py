@@ -42,58 +42,62 @@ def _():
 
 @app.cell
 def _():
-    run = mo.cli_args().get("run")
-    place = Path(str(run)) if run else mo.notebook_dir() / ".." / "datasets" / "example"
+    _run = mo.cli_args().get("run")
+    _place = Path(str(_run)) if _run else mo.notebook_dir() / ".." / "datasets" / "example"
     try:
-        folder, trouble = read_folder(place), None
-    except DataError as error:
-        folder, trouble = None, error
-    mo.stop(trouble is not None, mo.callout(mo.md(f"**Nothing to show.** {trouble}"), kind="danger"))
+        folder, _trouble = read_folder(_place), None
+    except DataError as _error:
+        if mo.app_meta().mode == "script":
+            raise
+        folder, _trouble = None, _error
+    mo.stop(folder is None, mo.callout(mo.md(f"**Nothing to show.** {_trouble}"), kind="danger"))
     return (folder,)
 
 
 @app.cell
 def _(folder):
-    episodes = outcomes(folder.traces)
-    names = {
+    _names = {
         f"{row['episode']}: {'success' if row['success'] else 'failure'}, {row['ticks']} ticks"
         + (", with takeover" if row["intervened"] else ""): row["episode"]
-        for row in episodes.iter_rows(named=True)
+        for row in outcomes(folder.traces).iter_rows(named=True)
     }
-    first = next(
-        (k for k, e in names.items() if e in folder.thumbnails and "failure" in k), next(iter(names))
-    )
-    pick = mo.ui.dropdown(names, value=first, label="episode", searchable=True)
+    _pictured = [name for name, number in _names.items() if number in folder.thumbnails]
+    _first = next((name for name in _pictured if "failure" in name), (_pictured or list(_names))[0])
+    pick = mo.ui.dropdown(_names, value=_first, label="episode", searchable=True)
     return (pick,)
 
 
 @app.cell
 def _(folder, pick):
-    last = folder.traces.filter(folder.traces["episode"] == pick.value).height - 1
-    scrub = mo.ui.slider(0, max(1, last), value=last // 2, label="tick", show_value=True, full_width=True)
+    episode = folder.traces.filter(folder.traces["episode"] == pick.value)
+    _last = episode.height - 1
+    scrub = mo.ui.slider(0, max(1, _last), value=_last // 2, label="tick", show_value=True, full_width=True)
     mo.vstack([pick, scrub])
-    return last, scrub
+    return episode, scrub
 
 
 @app.cell
-def _(folder, last, pick, scrub):
-    seen = folder.frame(pick.value, scrub.value)
-    picture = mo.image(seen[1], width=220, rounded=True) if seen else mo.md("*no picture of this episode*")
-    here = folder.traces.filter(folder.traces["episode"] == pick.value)[min(scrub.value, last)]
-    q = here["q"][0]
-    said = f"**tick {scrub.value}** · V = {here['v'][0]:.2f}" + (f" · Q = {q:.2f}" if np.isfinite(q) else "")
-    who = "a person has a share in the action" if here["intervened"][0] else "the policy acts alone"
-    note = f"{said} · {who}" + (f" · picture of tick {seen[0]}" if seen else "")
-    trace = figures.episode_trace(folder.traces, pick.value, tick=scrub.value)
-    mo.vstack([mo.md(note), mo.hstack([picture, show(trace, "episode")], widths=[1, 3.2], align="center")])
+def _(episode, folder, pick, scrub):
+    _here = episode[min(scrub.value, episode.height - 1)]
+    _seen = folder.frame(pick.value, scrub.value)
+    _notes = [
+        f"**tick {scrub.value}**",
+        f"V = {_here['v'][0]:.2f}",
+        f"Q = {_here['q'][0]:.2f}" if np.isfinite(_here["q"][0]) else "no Q",
+        "a person has a share in the action" if _here["intervened"][0] else "the policy acts alone",
+        f"picture of tick {_seen[0]}" if _seen else "no picture of this episode",
+    ]
+    _trace = show(figures.episode_trace(folder.traces, pick.value, tick=scrub.value), "episode")
+    _picture = [mo.image(_seen[1], width=220, rounded=True)] if _seen else []
+    _row = mo.hstack([*_picture, _trace], widths=[1, 3.2] if _seen else [1], align="center")
+    mo.vstack([mo.md(" · ".join(_notes)), _row])
     return
 
 
 @app.cell
 def _(folder, pick):
-    strip = folder.strip(pick.value)
-    bands = figures.value_traces(folder.traces, episode=pick.value, frames=strip)
-    mo.vstack([mo.md("## All episodes over normalised time"), show(bands, "traces")])
+    _bands = figures.value_traces(folder.traces, episode=pick.value, frames=folder.strip(pick.value))
+    mo.vstack([mo.md("## All episodes over normalised time"), show(_bands, "traces")])
     return
 
 
@@ -101,35 +105,27 @@ def _(folder, pick):
 def _(folder):
     alone = autonomous(folder.traces)
     try:
-        early = value_tests.auroc_over_time(alone, rng=np.random.default_rng(0))
-        late = value_tests.auroc_over_time(alone, rng=np.random.default_rng(0), align="end")
-        told = value_tests.first_above(early)
-        answer = "never" if told is None else f"from {told:.0%} of the episode on"
-        auroc = mo.vstack(
-            [
-                mo.md(f"## How early does V tell?\nAUROC exceeds 0.8 **{answer}** (unaided episodes only)."),
-                show(figures.auroc_over_time(early, late), "auroc"),
-            ]
-        )
-    except DataError as error:
-        early, auroc = [], mo.callout(mo.md(f"**No AUROC.** {error}"), kind="warn")
-    auroc
+        _early = value_tests.auroc_over_time(alone, rng=np.random.default_rng(0))
+        _late = value_tests.auroc_over_time(alone, rng=np.random.default_rng(0), align="end")
+        _told = value_tests.first_above(_early)
+        _answer = "never" if _told is None else f"from {_told:.0%} of the episode on"
+        _text = mo.md(f"AUROC exceeds 0.8 **{_answer}** (unaided episodes only).")
+        _shown = mo.vstack([_text, show(figures.auroc_over_time(_early, _late), "auroc")])
+    except DataError as _error:
+        _shown = mo.callout(mo.md(f"**No AUROC.** {_error}"), kind="warn")
+    mo.vstack([mo.md("## How early does V tell?"), _shown])
     return (alone,)
 
 
 @app.cell
 def _(alone):
     try:
-        fit = value_tests.calibration(alone, rng=np.random.default_rng(0))
-        reliability = mo.vstack(
-            [
-                mo.md("## Can V be taken at its word?\nBelow the dashed line the critic was too optimistic."),
-                show(figures.reliability(fit), "reliability"),
-            ]
-        )
-    except DataError as error:
-        reliability = mo.callout(mo.md(f"**No calibration.** {error}"), kind="warn")
-    reliability
+        _fit = value_tests.calibration(alone, rng=np.random.default_rng(0))
+        _text = mo.md("Below the dashed line the critic was too optimistic.")
+        _shown = mo.vstack([_text, show(figures.reliability(_fit), "reliability")])
+    except DataError as _error:
+        _shown = mo.callout(mo.md(f"**No calibration.** {_error}"), kind="warn")
+    mo.vstack([mo.md("## Can V be taken at its word?"), _shown])
     return
 
 

@@ -114,7 +114,7 @@ def test_missing_data_is_named():
 def test_svg_takes_the_colours_and_the_font_of_the_page():
     figure = figures.swap_bars([SwapScore("other_state", 9, 0.7, 0.6, 0.8, 1)])
     text = style.svg(figure, "swap")
-    assert f"var(--good, {style.GOOD})" in text
+    assert f"var(--fig-good, {style.GOOD})" in text
     assert "DejaVu" not in text
     assert not re.search(r"<g id=", text)
     assert "<metadata>" not in text

@@ -356,8 +356,8 @@ def _reading(s: RunSummary) -> str:
     return (
         "<p>Quote a rate with its counts and its interval, and a difference only where its interval leaves"
         " out zero. The methods build on each other: CP Base imitates all demonstrations; BORA-Offline"
-        " improves it with the critic from the same data; BORA-Full adds a residual learnt from short human"
-        " takeovers. Filtered BC and BC on interventions are the simple rivals that each step has to beat.</p>"
+        " improves it with the critic from the same data; BORA-Full adds a residual learnt from human"
+        " takeovers. Filtered BC and BC on interventions are the simple rivals to beat at each step.</p>"
         f'<h3>Caveats</h3><ul class="plain">{items}</ul>'
     )
 

@@ -25,7 +25,7 @@ BAD = "#c0522b"
 HUMAN = "#d99a1c"
 PAPER = "#ffffff"
 COLOURS = {"ink": INK, "muted": MUTED, "rule": RULE, "good": GOOD, "bad": BAD, "human": HUMAN, "paper": PAPER}
-"""Name -> colour; `svg(...)` writes them as CSS variables --ink, --muted, ... with the colour as fallback."""
+"""Name -> colour; `svg` writes them as CSS variables --fig-ink, --fig-muted, ..., the colour as fallback."""
 
 COLUMN = 4.4
 WIDE = 7.2
@@ -116,10 +116,11 @@ def svg(figure: Figure, name: str = "figure") -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', r'\1 class="plot" style="max-width:\2pt"', text)
+    limit = f"{1.6 * 72 * figure.get_figwidth():.0f}px"
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 class="plot" style="max-width:{limit}"', text)
     text = re.sub(r"'DejaVu Sans'(, sans-serif)?", "inherit", text)
     for css, colour in COLOURS.items():
-        text = text.replace(colour, f"var(--{css}, {colour})")
+        text = text.replace(colour, f"var(--fig-{css}, {colour})")
     return text.strip()
 
 

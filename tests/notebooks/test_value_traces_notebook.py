@@ -1,0 +1,103 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bora_cli.analysis.folder import read_folder, write_folder
+from bora_cli.analysis.traces import EpisodeTrace, build_traces
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "notebooks" / "value_traces.py"
+EXAMPLE = ROOT / "datasets" / "example"
+
+
+@pytest.fixture
+def run(tmp_path):
+    rng = np.random.default_rng(0)
+    episodes = [
+        EpisodeTrace(
+            v=np.linspace(0.3, 0.3 + 0.5 * (1 if i % 2 else -1), 12) + 0.05 * rng.standard_normal(12),
+            mc_return=np.full(12, float(i % 2)),
+            success=bool(i % 2),
+            controller=np.zeros(12, np.uint8),
+        )
+        for i in range(8)
+    ]
+    frames = {0: {t: np.full((16, 16, 3), 20 * t, np.uint8) for t in (0, 5, 11)}}
+    write_folder(tmp_path / "run", build_traces(episodes), frames)
+    return tmp_path / "run"
+
+
+def notebook():
+    spec = importlib.util.spec_from_file_location("value_traces_notebook", NOTEBOOK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def html(outputs) -> str:
+    return "".join(getattr(o, "text", "") for o in outputs)
+
+
+def python(*args: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(
+        [sys.executable, *args], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+
+
+def test_it_runs_on_a_folder_and_shows_its_numbers(run):
+    outputs, names = notebook().app.run(defs={"folder": read_folder(run)})
+    page = html(outputs)
+    assert names["pick"].value == 0
+    assert names["scrub"].value == 5
+    assert "picture of tick 5" in page
+    assert "AUROC exceeds 0.8" in page
+    assert "episode 0: failure after 12 ticks" in page
+    assert "ECE" in page
+
+
+def test_one_outcome_is_said_and_not_an_error(run):
+    folder = read_folder(run)
+    wins = folder.traces.filter(folder.traces["success"])
+    write_folder(run, wins)
+    outputs, names = notebook().app.run(defs={"folder": read_folder(run)})
+    page = html(outputs)
+    assert "All 4 episodes succeeded" in page
+    assert "no picture of this episode" in page
+    assert names["pick"].value == 1
+
+
+def test_it_runs_as_a_script_with_a_run(run, tmp_path):
+    done = python(str(NOTEBOOK), "--run", str(run))
+    assert (done.returncode, done.stderr) == (0, "")
+    nothing = python(str(NOTEBOOK), "--run", str(tmp_path))
+    assert nothing.returncode == 1
+    assert "There is no traces.parquet" in nothing.stderr
+
+
+def test_marimo_finds_nothing_to_complain_about():
+    done = python("-m", "marimo", "check", "--strict", str(NOTEBOOK))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_exports_to_html(run, tmp_path):
+    out = tmp_path / "page.html"
+    done = python("-m", "marimo", "export", "html", str(NOTEBOOK), "-o", str(out), "--", "--run", str(run))
+    assert done.returncode == 0, done.stderr
+    assert "AUROC exceeds 0.8" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the committed example is made from a run of the demo")
+def test_the_committed_example_opens_by_default():
+    page = html(notebook().app.run()[0])
+    assert "Nothing to show" not in page
+    assert "AUROC exceeds 0.8" in page
+    assert "picture of tick" in page
+    assert sum(p.stat().st_size for p in EXAMPLE.rglob("*") if p.is_file()) < 1_000_000
