@@ -92,7 +92,7 @@ def episodes(draw: st.DrawFn) -> Episode:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(first=episodes(), second=episodes())
 def test_every_episode_comes_back_bit_for_bit(first: Episode, second: Episode) -> None:
     with tempfile.TemporaryDirectory() as directory:
