@@ -98,6 +98,7 @@ def test_caveats_grow_with_small_numbers():
     many = caveats(RunSummary("a", 0, cells=(Cell("x", "s", "none", 2, 500, seeds=3),)))
     assert not any("trained once" in c for c in many)
     assert any("simulated" in c for c in many)
+    assert not any("simulated" in c for c in caveats(RunSummary("a", 0, machine={"robot": "franka"})))
 
 
 def test_report_is_one_sound_file_without_network(tmp_path):
@@ -110,7 +111,7 @@ def test_report_is_one_sound_file_without_network(tmp_path):
         versions={"bora": "0.1.0"},
         hashes={"base": "abc"},
     )
-    drawn = {"traces": figures.value_traces(made_up.traces(6)), "my_own": figures.success_bars(s)}
+    drawn = {"value_traces": figures.value_traces(made_up.traces(6)), "my_own": figures.success_bars(s)}
     write_report(
         tmp_path / "out" / "report.html", s, drawn, {"bora_full/success": film, "cp_base/failure": film}
     )
@@ -135,7 +136,9 @@ def test_report_is_one_sound_file_without_network(tmp_path):
 
 def test_clip_paths_of_several_figures_do_not_collide():
     table = made_up.traces(6)
-    text = render_report(RunSummary("a", 0), {n: figures.value_traces(table) for n in ("traces", "auroc")})
+    text = render_report(
+        RunSummary("a", 0), {n: figures.value_traces(table) for n in ("value_traces", "auroc")}
+    )
     defined = re.findall(r'<clipPath id="([^"]+)"', text)
     assert len(defined) == len(set(defined)) >= 2
 

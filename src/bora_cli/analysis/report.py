@@ -18,7 +18,7 @@ from bora_cli.evaluate.metrics import wilson
 
 CAPTIONS: dict[str, str] = {
     "success": "Success rates with 95 % Wilson intervals; the same numbers as in the table.",
-    "traces": "State value V over the episodes. A useful critic lets the two bands part before the end; where"
+    "value_traces": "State value V over the episodes. A useful critic lets the two bands part before the end; where"
     " they overlap, it cannot yet tell success from failure.",
     "auroc": "How early V tells: the probability that a success has the higher V at that time, over"
     " normalised time and aligned to the end. One half is chance.",
@@ -33,7 +33,7 @@ CAPTIONS: dict[str, str] = {
 }
 """Caption of each known figure; figures under other names get their name as caption."""
 
-_WIDE = {"traces", "auroc", "rounds", "residual"}
+_WIDE = {"value_traces", "auroc", "rounds", "residual"}
 
 
 def write_report(
@@ -309,7 +309,7 @@ def _critic(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
             ("bias", c.bias, "mean of V minus return; expectiles are optimistic by design"),
         ]
         parts.append(_marks([(n, f"{v:.2f}", note) for n, v, note in wanted if v is not None]))
-    parts.append(_figure("traces", drawn) + _figure("auroc", drawn))
+    parts.append(_figure("value_traces", drawn) + _figure("auroc", drawn))
     both = _figure("swap", drawn) + _figure("reliability", drawn)
     parts.append(f'<div class="pair">{both}</div>' if both else "")
     return "".join(parts)

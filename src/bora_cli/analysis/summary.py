@@ -23,8 +23,9 @@
       "machine": {"renderer": "egl"}, "caveats": ["..."]
     }
 
-Only `task` and `seed` must be there.  Rates are fractions in 0..1; `null` stands for a number that could not
-be computed.  Unknown keys are refused, so that a report never silently leaves something out.
+Only `task` and `seed` must be there.  `machine.robot` other than "simulation" says that the numbers are
+from hardware.  Rates are fractions in 0..1; `null` stands for a number that could not be computed.  Unknown
+keys are refused, so that a report never silently leaves something out.
 """
 
 from __future__ import annotations

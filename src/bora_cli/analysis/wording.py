@@ -138,5 +138,6 @@ def caveats(summary: RunSummary) -> list[str]:
         found.append(
             "Every method was trained once: how much another training seed would change is not shown."
         )
-    found.append("Robot, scene and operator are simulated; nothing here was measured on hardware.")
+    if summary.machine.get("robot", "simulation") == "simulation":
+        found.append("Robot, scene and operator are simulated; nothing here was measured on hardware.")
     return list(dict.fromkeys(found))
