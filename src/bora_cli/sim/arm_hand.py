@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.rotations import vector_from_rotation
 
 F64 = NDArray[np.float64]

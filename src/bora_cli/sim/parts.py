@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import mujoco
+from bora_cli.sim.engine import mujoco
 
 Role = Literal["main", "second", "light", "dark"]
 Shape = Literal["sphere", "ellipsoid", "capsule", "cylinder", "box"]

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from bora_cli.seeds import stream
 from bora_cli.sim.arm_hand import add_robot, look_at
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Rgb, Vec3
 from bora_cli.sim.tasks import get_task
 from bora_cli.sim.tasks.base import Streams

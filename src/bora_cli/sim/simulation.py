@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from bora_cli.sim.arm_hand import (
     ArmKinematics,
     hand_control,
 )
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.gaps import Gap, get_gap
 from bora_cli.sim.limits import (
     DT,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette
 
 F64 = NDArray[np.float64]

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette, Part, Surface, add_parts
 from bora_cli.sim.rotations import about_y, about_z
 from bora_cli.sim.tasks.base import F64, Phase, Streams

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
-
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette, Part, Role, Shape, Surface, add_parts, lowest_point
 from bora_cli.sim.tasks.base import F64, Phase, Streams, fold
 from bora_cli.sim.variation import draw_kind, draw_palette, draw_size

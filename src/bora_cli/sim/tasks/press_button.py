@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
-
+from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette, Part, Surface, add_parts
 from bora_cli.sim.tasks.base import F64, Phase, Streams
 from bora_cli.sim.variation import draw_kind, draw_palette, draw_size
