@@ -1,0 +1,258 @@
+"""Fit the residual of an online round to all episodes so far.  No backbone runs here: tokens come from the log.
+
+Everything the policy saw when it decided is in the decision log (tokens, base chunk), and while a person drives the
+policy decides at every tick in shadow, so that each correction has its base chunk beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bora_cli.algos.batch import Batch, concat, draw, draw_mixed
+from bora_cli.algos.bora_offline import OfflineConfig
+from bora_cli.algos.bora_online import (
+    OnlineConfig,
+    enough_evidence,
+    is_human,
+    online_critic_loss,
+    residual_loss,
+    stay_factor,
+    unaided_success,
+)
+from bora_cli.algos.rewards import InterventionRewards, takeovers
+from bora_cli.algos.schedules import cosine
+from bora_cli.checkpoint import Trained, load_backbone
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.windows import build_windows
+from bora_cli.errors import CheckpointError, DataError
+from bora_cli.models.critic import ChunkCritic
+from bora_cli.models.nn import polyak_update
+from bora_cli.models.policy import Actor
+from bora_cli.models.residual import ResidualActor, ResidualConfig
+from bora_cli.seeds import stream
+from bora_cli.train.buffer import Sampler, load_buffer
+from bora_cli.train.clone import LOG_EVERY, set_rate, step
+from bora_cli.types import ActionSpec, Decision, Episode
+
+Progress = Callable[[str, int, int], None]
+OnlineMethod = Literal["bora", "bc_interventions"]
+
+REACH = {"translation": 0.5, "rotation": 0.25, "hand": 0.6}
+"""Largest residual in command units (half the range of an action dimension)."""
+
+
+@dataclass(frozen=True)
+class OnlineBuffer:
+    """Windows of online episodes that start at a decision.
+
+    batch: all n windows with base chunks, whole chunks for the critic.  executable: float32 [n, H], the mask cut to
+    the ticks that are executed before the next decision, which is what a residual can change.
+    """
+
+    batch: Batch
+    executable: torch.Tensor
+    takeovers: int
+
+    @property
+    def for_actor(self) -> Batch:
+        return replace(self.batch, mask=self.executable)
+
+
+def fit_residual(
+    base: Trained,
+    episodes: Path,
+    offline: Sequence[Path],
+    *,
+    method: str = "bora",
+    seed: int = 0,
+    config: OnlineConfig | None = None,
+    kind: Literal["constant", "low_rank", "mlp"] = "constant",
+    progress: Progress | None = None,
+) -> tuple[Trained, dict[str, Any]]:
+    """Return the base policy with a residual learned from online episodes, and the facts of the training.
+
+    base: the frozen policy; its weights are not touched.  episodes: the online dataset.  offline: datasets for the
+    other half of the critic's batches.  With too little evidence the residual stays zero and lam is 0.
+    """
+    torch.set_num_threads(1)
+    config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
+    rewards = InterventionRewards()
+    gamma = float(base.provenance.get("gamma", 0.97))
+    recorded = list(Dataset.open(episodes).episodes(images=False))
+    buffer = online_buffer(recorded, base, rewards, gamma)
+    residual = fresh_residual(base.spec.action, base.actor, kind, seed)
+    facts: dict[str, Any] = {
+        "method": method,
+        "residual": kind,
+        "episodes": len(recorded),
+        "windows": len(buffer.batch),
+        "takeovers": buffer.takeovers,
+        "rewards_hash": rewards.hash,
+    }
+    trained = replace(base, residual=residual, lam=0.0, provenance={**base.provenance, "method": method})
+    if not enough_evidence(buffer.takeovers, config):
+        return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
+    critic = base.critic
+    if config.update_critic or config.lambda_improve > 0 or config.lambda_q > 0:
+        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, progress)
+        facts |= {f"critic_{k}": v for k, v in about.items()}
+    facts |= fit_actor(residual, buffer, base, config, critic, seed, progress)
+    return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
+
+
+def control_config() -> OnlineConfig:
+    """Return the control "BC on interventions": corrections alone, no evidence rule, no pull towards the base."""
+    return OnlineConfig(
+        min_takeovers=1, stay_success=0.0, stay_other=0.0, lambda_anchor=0.0, update_critic=False
+    )
+
+
+def fresh_residual(
+    spec: ActionSpec, actor: Actor, kind: Literal["constant", "low_rank", "mlp"], seed: int
+) -> ResidualActor:
+    """Return a residual that is zero, bounded per group of action dimensions."""
+    hand = spec.slice("hand")
+    bound = [REACH["translation"]] * 3 + [REACH["rotation"]] * 3 + [REACH["hand"]] * (hand.stop - hand.start)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = actor.expert.config.sizes
+        return ResidualActor(ResidualConfig(sizes=sizes, kind=kind, bound=tuple(bound)))
+
+
+def online_buffer(
+    episodes: Sequence[Episode], base: Trained, rewards: InterventionRewards, gamma: float
+) -> OnlineBuffer:
+    """Return the windows of online episodes that start, and whose successor lies, at a logged decision.
+
+    Raises CheckpointError if the decisions were made by another backbone, DataError if there are none.
+    """
+    horizon, execute = base.spec.horizon, base.spec.execute
+    logged: list[dict[int, Decision]] = [{d.t_start: d for d in e.decisions} for e in episodes]
+    strange = {d.base_hash for e in logged for d in e.values()} - {base.backbone_hash}
+    if strange:
+        raise CheckpointError(
+            f"The episodes were recorded with backbone {', '.join(strange)}; the policy has {base.backbone_hash}.",
+            "Use episodes of this policy.",
+        )
+    w = build_windows(episodes, horizon=horizon, gamma=gamma, relabel=rewards)
+    known = np.array([t in logged[e] for e, t in zip(w.episode, w.t, strict=True)], bool)
+    known &= [not n or t in logged[e] for e, t, n in zip(w.episode, w.t_next, w.has_next, strict=True)]
+    w = w.take(known)
+    if not len(w):
+        raise DataError(
+            "The online episodes hold no decision to learn from.", "Collect them with `bora online`."
+        )
+    now = [logged[e][t] for e, t in zip(w.episode, w.t, strict=True)]
+    following = [logged[e].get(t, d) for e, t, d in zip(w.episode, w.t_next, now, strict=True)]
+    actor = base.actor
+    normal = actor.action.normalize
+    mask = torch.from_numpy(w.mask)
+    executable = mask.clone()
+    executable[:, execute:] = 0.0
+    batch = Batch(
+        z=_stack([d.tokens for d in now]),
+        s=actor.state.normalize(_stack([episodes[e].state[t] for e, t in zip(w.episode, w.t, strict=True)])),
+        a=normal(torch.from_numpy(w.action)),
+        mask=mask,
+        r=torch.from_numpy(w.reward),
+        d=torch.from_numpy(w.terminated),
+        z_next=_stack([d.tokens for d in following]),
+        s_next=actor.state.normalize(
+            _stack([episodes[e].state[t] for e, t in zip(w.episode, w.t_next, strict=True)])
+        ),
+        has_next=torch.from_numpy(w.has_next),
+        a_base=normal(_stack([d.base for d in now])),
+        controller=torch.from_numpy(w.controller),
+        demo=torch.from_numpy(w.demo),
+        success=torch.from_numpy(w.success),
+        unaided=torch.from_numpy(unaided_success(w.episode, w.controller, w.success)),
+    )
+    return OnlineBuffer(batch, executable, sum(len(takeovers(e.intervened)[0]) for e in episodes))
+
+
+def fit_actor(
+    residual: ResidualActor,
+    buffer: OnlineBuffer,
+    base: Trained,
+    config: OnlineConfig,
+    critic: ChunkCritic | None,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Train the residual in place and return the numbers of its last update."""
+    windows = buffer.for_actor
+    human = int(is_human(windows.need("controller")).sum())
+    stay = stay_factor(len(windows) - human, human)
+    unit = torch.from_numpy(base.spec.action.half_range) / base.actor.action.scale
+    optimizer = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], lr=config.lr)
+    rng = stream("residual", seed)
+    info: dict[str, float] = {}
+    residual.train()
+    for update in range(config.updates):
+        set_rate(optimizer, cosine(update, config.lr, config.updates, floor=0.05))
+        batch = windows.rows(draw(rng, len(windows), config.batch))
+        loss, info = residual_loss(
+            residual,
+            batch,
+            unit,
+            lam=config.lam(update),
+            bc_weight=config.bc_weight(update),
+            stay=stay,
+            config=config,
+            critic=critic,
+        )
+        step(loss, optimizer, residual, 1.0, "residual", update)
+        if progress is not None and (update + 1) % LOG_EVERY == 0:
+            progress("residual", update + 1, config.updates)
+    residual.eval()
+    return {"human_windows": human, "stay_factor": stay, **{k: round(v, 6) for k, v in info.items()}}
+
+
+def adapt_critic(
+    base: Trained,
+    buffer: OnlineBuffer,
+    offline: Sequence[Path],
+    config: OnlineConfig,
+    gamma: float,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[ChunkCritic, dict[str, Any]]:
+    """Return the inherited critic after updates on batches that are half offline, half online.
+
+    Raises CheckpointError if the policy has no critic to inherit.
+    """
+    if base.critic is None:
+        raise CheckpointError(
+            "This policy has no critic to inherit.", "Start from a checkpoint of `bora train bora`."
+        )
+    backbone = load_backbone(base.backbone)
+    data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=progress)
+    sampler = Sampler(data, base.actor.state, base.actor.action)
+    critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
+    offline_config = OfflineConfig(gamma=gamma)
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=config.critic_lr, weight_decay=1e-4)
+    rng = stream("online critic", seed)
+    info: dict[str, float] = {}
+    for update in range(config.updates):
+        old, new = draw_mixed(rng, len(sampler), len(buffer.batch), config.batch)
+        batch = concat(sampler.rows(old, rng), buffer.batch.rows(new))
+        loss, info = online_critic_loss(
+            critic, target, base.critic, batch, offline=offline_config, config=config
+        )
+        step(loss, optimizer, critic, 1.0, "online critic", update)
+        polyak_update(target, critic, offline_config.polyak)
+        if progress is not None and (update + 1) % LOG_EVERY == 0:
+            progress("online critic", update + 1, config.updates)
+    return target.eval(), {k: round(v, 6) for k, v in info.items()}
+
+
+def _stack(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
