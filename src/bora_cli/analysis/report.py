@@ -18,8 +18,8 @@ from bora_cli.evaluate.metrics import wilson
 
 CAPTIONS: dict[str, str] = {
     "success": "Success rates with 95 % Wilson intervals; the same numbers as in the table.",
-    "value_traces": "State value V over the episodes. A useful critic lets the two bands part before the end; where"
-    " they overlap, it cannot yet tell success from failure.",
+    "value_traces": "State value V over the episodes. A useful critic lets the two bands part before the end;"
+    " where they overlap, it cannot yet tell success from failure.",
     "auroc": "How early V tells: the probability that a success has the higher V at that time, over"
     " normalised time and aligned to the end. One half is chance.",
     "swap": "Action-swap test: the state stays, the executed chunk is replaced by a bad one. A critic"
