@@ -26,7 +26,7 @@ except RuntimeError as error:
 except (AttributeError, OSError) as error:
     if _SETTING is None:
         raise
-    logging.getLogger(__name__).warning(
+    logging.getLogger(__name__).info(  # the renderer, which needs the library, gives the warning
         "MUJOCO_GL=%s, but its library cannot be loaded (%s). Install the library or unset MUJOCO_GL.",
         _SETTING,
         error,
