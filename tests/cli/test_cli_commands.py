@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def test_names_are_those_of_the_library() -> None:
     assert tuple(GAPS) == options.GAPS
     for quality in options.QUALITIES:
         style_of_quality(quality, stream("test", 0), "pick_toy")
+    from bora_cli.train.offline import METHODS
+
+    assert METHODS == options.METHODS
 
 
 def test_profile_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,10 +87,16 @@ def test_profile_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert f"error: {bad}:2: unknown key 'robot.drivr'; did you mean 'driver'?" in out
 
 
-def test_data_info_and_check(capsys: pytest.CaptureFixture[str], demos: Path) -> None:
+def test_data_info_and_check(capsys: pytest.CaptureFixture[str], demos: Path, tmp_path: Path) -> None:
     assert document(capsys, "data", "info", demos)["episodes"] == 3
-    code, _, _ = run(capsys, "data", "check", demos)
-    assert code == 0
+    assert document(capsys, "data", "check", demos) == []
+    _, out, _ = run(capsys, "data", "check", demos)
+    assert out == f"{demos}: nothing found\n"
+    broken = shutil.copytree(demos, tmp_path / "broken")
+    (broken / "data" / "chunk-000" / "file-001.parquet").write_bytes(b"PAR1 torn")
+    code, out, _ = run(capsys, "data", "check", broken)
+    assert code == 3
+    assert out.startswith("error: episode 1: ")
 
 
 @pytest.mark.parametrize("episode", [0, 1, 2])
@@ -149,3 +159,40 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         "disk",
     } <= names
     assert report["ok"] == (code == 0)
+
+
+def test_train_evaluate_analyze_and_adapt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Every wrapper fits the library: a few updates on a fresh backbone, from data to a run of rounds."""
+    from bora_cli.models.vlm import build_tiny
+
+    words = ["press", "the", "button", "push", "down", "with", "your", "finger"]
+    build_tiny(words, 0).save(tmp_path / "backbone")
+    task, gap = ("--task", "press_button"), ("--gap", "deployment")
+    document(capsys, "collect", *task, "--episodes", 6, "--workers", 1, "--out", "demos")
+    trained = document(
+        capsys,
+        "train",
+        "bora",
+        "--data",
+        "demos",
+        "--backbone",
+        "backbone",
+        "--updates",
+        4,
+        "--out",
+        "policy",
+    )
+    assert trained["method"] == "bora"
+    one = ("--episodes", 1, "--workers", 1)
+    judged = document(capsys, "eval", "policy", *task, *gap, *one, "--video", "film.webp")
+    assert judged["episodes"] == 1
+    assert judged["trials"][0]["scene_seed"] == 7
+    assert (tmp_path / "film.webp").stat().st_size > 1000
+    _, out, _ = run(capsys, "eval", "policy", *task, *one)
+    assert "of 1 succeeded" in out
+    assert document(capsys, "analyze", "policy", "--data", "demos", "--out", "report")["episodes"] == 6
+    adapted = document(capsys, "online", "policy", *task, *gap, *one, "--rounds", 1, "--out", "run")
+    assert len(adapted["rounds"]) == 1
+    code, _, err = run(capsys, "online", "policy", *task, *one, "--rounds", 1, "--out", "run")
+    assert code == 3
+    assert "error: run holds another online run" in err

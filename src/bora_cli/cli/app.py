@@ -68,7 +68,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
             (
                 Entry(
                     "analyze",
-                    "Ask the critic: figures and a report.",
+                    "Ask the critic: figures and numbers.",
                     "bora analyze policy --data demos --out report",
                 ),
                 evaluate.analyze_command,

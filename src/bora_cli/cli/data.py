@@ -29,11 +29,15 @@ def check(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     from bora_cli.data.check import check as look
 
     ui = o.ui_of(ctx)
-    findings = [o.as_document(finding) for finding in look(root)]
-    columns = tuple(findings[0]) if findings else ()
-    rows = [tuple(finding.values()) for finding in findings]
-    ui.show(
-        findings, json, lambda: ui.table("", columns, rows) if rows else ui.line(f"{root}: nothing found")
-    )
-    if any(finding.get("level") == "error" for finding in findings):
+    findings = look(root)
+
+    def lines() -> None:
+        for finding in findings:
+            where = "" if finding.episode is None else f"episode {finding.episode}: "
+            ui.line(f"{finding.severity}: {where}{finding.message} {finding.remedy}")
+        if not findings:
+            ui.line(f"{root}: nothing found")
+
+    ui.show([o.as_document(finding) for finding in findings], json, lines)
+    if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(3)

@@ -78,7 +78,7 @@ def analyze_command(
     out: o.Out,
     json: o.Json = False,
 ) -> None:
-    """Ask the critic about recorded episodes: figures, numbers and one HTML page."""
+    """Ask the critic about recorded episodes: does it foresee success, does it look at the action?"""
     o.require_checkpoint(checkpoint)
     o.require_datasets(data)
     o.require_new(out)

@@ -28,8 +28,9 @@ def train_command(
     data: o.Data,
     out: o.Out,
     backbone: Annotated[
-        str, typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; tiny is the built-in one.")
-    ] = "tiny",
+        str | None,
+        typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; the built-in one if absent."),
+    ] = None,
     init: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="Start from the weights of this policy.")
     ] = None,
@@ -82,6 +83,10 @@ def online_command(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of collecting and updating.")] = 2,
     episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes per round.")] = 10,
     seed: o.Seed = 0,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Datasets to mix in; those of the checkpoint if absent."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -114,10 +119,15 @@ def online_command(
             seed=seed,
             out=out,
             method=method,
+            data=data or None,
             workers=pool,
             progress=progress,
         )
-    ui.report(result, json)
+    finished = result["rounds"]
+    names = ("", *(f"round {done['index']}" for done in finished))
+    rows = [(key, *(done[key] for done in finished)) for key in finished[0] if key != "index"]
+    ui.show(result, json, lambda: ui.table("", names, rows))
+    ui.say(f"next: bora eval {result['policy']} --task {task} --gap {gap}")
 
 
 def pretrain_command(
