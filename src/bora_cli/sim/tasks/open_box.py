@@ -180,7 +180,8 @@ def handle_parts(kind: str, half_length: float) -> tuple[tuple[Part, ...], float
 def _walls(item: BoxItem) -> tuple[Part, ...]:
     length, width, half_height = item.half_length, item.half_width, item.height / 2
     return (
-        Part("box", (length, width, WALL / 2), (0.0, 0.0, WALL / 2), "dark", mass=0.2, solid=True),
+        # Inside the walls: faces in one plane would flicker.
+        Part("box", (length - WALL, width - WALL, WALL / 2), (0, 0, WALL / 2), "dark", mass=0.2, solid=True),
         *(
             Part(
                 "box",
