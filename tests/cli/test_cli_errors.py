@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -126,6 +127,47 @@ def test_out_that_holds_something_is_left_alone(capsys: pytest.CaptureFixture[st
     assert code == 3
     assert "error: --out out already holds something; expected a new or empty directory." in err
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("collect", "--task", "pick_toy"),
+        ("train", "cp", "--data", "demos"),
+        ("online", "policy", "--task", "pick_toy"),
+        ("analyze", "policy", "--data", "demos"),
+        ("pretrain",),
+    ],
+    ids=lambda command: command[0],
+)
+def test_out_that_cannot_be_written_is_refused_first(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    (tmp_path / "demos" / "meta").mkdir(parents=True)
+    (tmp_path / "demos" / "meta" / "info.json").write_text("{}")
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "config.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, *command, "--out", "file/out")
+    assert code == 3
+    assert err == f"error: --out file/out: {tmp_path}/file is a file.\nhint: Choose another --out.\n"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    code, _, err = run(capsys, *command, "--out", "out")
+    assert code == 3
+    assert f"error: --out out: {tmp_path} cannot be written to." in err
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("bora_cli.profiles.list_profiles", fail)
+    code, _, err = run(capsys, "profile", "list")
+    assert code == 3
+    assert err.startswith("error: No space left on device: /data/x.\nhint:")
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "nowhere/film.webp"])

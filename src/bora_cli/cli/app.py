@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -98,6 +99,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
         ),
     ),
 )
+DISK_TROUBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 GLOBAL_FLAGS = ("--quiet", "--debug")
 
 
@@ -165,6 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print_error(error.message, error.hint)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE or "--debug" in given:
+            raise
+        print_error(f"{error.strerror}: {error.filename}.", "Free some space, or choose another directory.")
+        sys.exit(3)
     except SystemExit as leaving:
         if leaving.code == 130:
             print_error("stopped by Ctrl-C.", "Nothing is half written; the same command may be run again.")

@@ -42,6 +42,7 @@ def command(
 
     Interrupted? The same command continues where it stopped and gives the same data.
     """
+    o.require_writable(out)
     from bora_cli.evaluate.collect import collect
     from bora_cli.evaluate.workers import Workers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -72,12 +73,24 @@ def require_datasets(paths: Sequence[Path]) -> None:
 
 
 def require_new(path: Path) -> None:
-    """Raise ConfigError unless `path` is new or an empty directory."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    """Raise ConfigError unless `path` is new or an empty directory, in a place that can be written to."""
+    require_writable(path)
+    if path.is_dir() and any(path.iterdir()):
         raise ConfigError(
             f"--out {path} already holds something; expected a new or empty directory.",
             "Choose another --out, or remove that one yourself.",
         )
+
+
+def require_writable(path: Path) -> None:
+    """Raise ConfigError unless `path` can be made, or written to; asked before hours of work, not after."""
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise ConfigError(f"--out {path}: {parent} is a file.", "Choose another --out.")
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"--out {path}: {parent} cannot be written to.", "Choose another --out.")
 
 
 def require_film(path: Path | None) -> None:

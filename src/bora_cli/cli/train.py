@@ -104,6 +104,7 @@ def online_command(
     unaided policy on scenes kept for that purpose.
     """
     o.require_checkpoint(checkpoint)
+    o.require_writable(out)
     from bora_cli.evaluate.workers import Workers
     from bora_cli.train.online import run_rounds
 
@@ -144,6 +145,7 @@ def pretrain_command(
 
     Only needed to make another one: the built-in backbone was made by this command.
     """
+    o.require_writable(out)
     from bora_cli.evaluate.workers import Workers
     from bora_cli.train.pretrain import PretrainConfig, pretrain
 
