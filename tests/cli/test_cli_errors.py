@@ -154,7 +154,7 @@ def test_out_that_cannot_be_written_is_refused_first(
     code, _, err = run(capsys, *command, "--out", "file/out")
     assert code == 3
     assert err == f"error: --out file/out: {tmp_path}/file is a file.\nhint: Choose another --out.\n"
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
     code, _, err = run(capsys, *command, "--out", "out")
     assert code == 3
     assert f"error: --out out: {tmp_path} cannot be written to." in err
