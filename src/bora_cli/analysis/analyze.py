@@ -15,10 +15,11 @@ from torch import Tensor
 from bora_cli.analysis import figures, trace_figures
 from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
 from bora_cli.analysis.folder import write_folder
+from bora_cli.analysis.style import save
 from bora_cli.analysis.summary import CriticSummary
 from bora_cli.analysis.tables import critic_summary
-from bora_cli.analysis.traces import EpisodeTrace, build_traces
-from bora_cli.analysis.value_tests import calibration
+from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
+from bora_cli.analysis.value_tests import auroc_over_time, calibration
 from bora_cli.checkpoint import Trained, load_backbone, load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_json
@@ -103,8 +104,8 @@ def analyze(
     write_json(out / "critic.json", asdict(summary))
     drawn = draw(traces, summary, frames, seed)
     for name, figure in drawn.items():
-        figure.savefig(out / f"{name}.png", dpi=160)
-        figure.savefig(out / f"{name}.svg")
+        save(figure, out / f"{name}.png")
+        save(figure, out / f"{name}.svg")
     return {
         "checkpoint": str(checkpoint),
         "episodes": summary.successes + summary.failures,
@@ -122,10 +123,11 @@ def draw(
     strip = sorted(frames[shown].items())[:8] if shown is not None else []
     drawn["value_traces"] = trace_figures.value_traces(traces, episode=shown, frames=strip)
     if summary.auroc:
-        drawn["auroc"] = figures.auroc_over_time(summary.auroc)
+        end = auroc_over_time(autonomous(traces), rng=stream("bootstrap", seed), align="end")
+        drawn["auroc"] = figures.auroc_over_time(summary.auroc, end=end)
     if summary.swap:
         drawn["swap"] = figures.swap_bars(summary.swap)
-    drawn["reliability"] = figures.reliability(calibration(traces, rng=stream("bootstrap", seed)))
+    drawn["reliability"] = figures.reliability(calibration(autonomous(traces), rng=stream("bootstrap", seed)))
     return drawn
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +42,12 @@ from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer
 from bora_cli.train.clone import LOG_EVERY, clone, set_rate, step
+from bora_cli.train.residual import fit_residual
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
 Progress = Callable[[str, int, int], None]
-Method = Literal["cp", "filtered_bc", "bora"]
-METHODS: tuple[Method, ...] = ("cp", "filtered_bc", "bora")
+METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
 
 HORIZON, EXECUTE = 8, 4
 STATE_FLOOR, ACTION_FLOOR = 1e-3, 0.02
@@ -101,6 +101,8 @@ def train(
     """
     if method not in METHODS:
         raise ConfigError(f"Unknown method '{method}'.", f"Methods: {', '.join(METHODS)}.")
+    if method == "bc_interventions":
+        return _clone_corrections(data, Path(out), init, seed, progress)
     started = time.monotonic()
     torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
     paths = [Path(p) for p in data]
@@ -147,6 +149,23 @@ def train(
         _provenance(method, paths, buffer, seed, preset, offline, cp, init, time.monotonic() - started),
         critic,
     )
+    save_trained(out, trained)
+    return {"checkpoint": str(out), **trained.provenance}
+
+
+def _clone_corrections(
+    data: Sequence[Path], out: Path, init: Path | None, seed: int, progress: Progress | None
+) -> dict[str, Any]:
+    """Train the control "BC on interventions" on the episodes of an online run."""
+    if init is None or len(data) != 1:
+        raise ConfigError(
+            "bc_interventions needs one dataset of online episodes and the policy that made them.",
+            "Give --data RUN/online/episodes and --init with the policy the online run started from.",
+        )
+    trained, facts = fit_residual(
+        load_trained(init), Path(data[0]), [], method="bc_interventions", seed=seed, progress=progress
+    )
+    trained.provenance |= {"training": facts, "init": str(init), "online_data": str(data[0])}
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
 

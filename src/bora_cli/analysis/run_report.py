@@ -1,0 +1,180 @@
+"""Turn a finished demo run into summary.json and report.html: gather numbers, film roll-outs, draw, write."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bora_cli.analysis import figures
+from bora_cli.analysis.analyze import draw
+from bora_cli.analysis.folder import read_folder
+from bora_cli.analysis.media import webp_film
+from bora_cli.analysis.report import write_report
+from bora_cli.analysis.summary import (
+    AurocPoint,
+    CriticSummary,
+    ResidualSummary,
+    Round,
+    RunSummary,
+    Stage,
+    SwapScore,
+)
+from bora_cli.analysis.tables import cells, comparisons, human, write_results
+from bora_cli.checkpoint import load_trained, package_versions, read_config
+from bora_cli.data.dataset import Dataset
+from bora_cli.errors import DataError
+from bora_cli.evaluate.evaluate import EvalResult, checkpoint_hash
+from bora_cli.evaluate.film import film
+from bora_cli.evaluate.metrics import Result
+from bora_cli.seeds import stream
+
+Progress = Callable[..., None]
+
+METHODS = ("cp_base", "filtered_bc", "bora_offline", "bc_interventions", "bora_full")
+FILMED = ("cp_base", "bora_offline", "bora_full")
+ROUND_FIELDS = tuple(Round.__dataclass_fields__)
+
+
+def report(root: Path, progress: Progress | None = None) -> RunSummary:
+    """Write summary.json, results.parquet and report.html of a demo run and return the summary.
+
+    Raises DataError if the run has not been evaluated yet.
+    """
+    root = Path(root)
+    evaluations = _evaluations(root)
+    summary = summarise(root, evaluations)
+    summary.save(root / "summary.json")
+    folder = read_folder(root / "analysis")
+    frames = {e: {t: folder.frame(e, t)[1] for t in ticks} for e, ticks in folder.thumbnails.items()}  # type: ignore[index]
+    drawn = {"success": figures.success_bars(summary)}
+    if summary.critic is not None:
+        drawn |= draw(folder.traces, summary.critic, frames, summary.seed)
+    if summary.rounds:
+        drawn["rounds"] = figures.rounds(summary.rounds)
+    if summary.residual is not None:
+        drawn["residual"] = figures.residual_bars(summary.residual)
+    write_report(root / "report.html", summary, drawn, _films(root, evaluations, progress))
+    return summary
+
+
+def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> RunSummary:
+    """Return the numbers of a run."""
+    job = json.loads((root / "demo.json").read_text())
+    results = [
+        Result(method, setting, e.job.gap, job["seed"], t.scene_seed, t.success, t.ticks)
+        for (method, setting), e in evaluations.items()
+        for t in e.trials
+    ]
+    write_results(root / "results.parquet", results)
+    files = sorted((root / "stages").glob("*.json"), key=lambda f: int(f.stem.partition("-")[0]))
+    marks = [json.loads(f.read_text()) for f in files]
+    online = _json(root / "online" / "rounds.json") or {"rounds": []}
+    episodes = Dataset.open(root / "online" / "episodes") if online["rounds"] else None
+    critic = _json(root / "analysis" / "critic.json")
+    full = root / "online" / "policy"
+    return RunSummary(
+        task=job["task"],
+        seed=job["seed"],
+        instruction=next(iter(Dataset.open(root / "demos").episodes(images=False))).prompt,
+        preset="quick" if job["quick"] else "full",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=f"bora demo --task {job['task']} --seed {job['seed']} --gap {job['gap']}"
+        f"{' --quick' if job['quick'] else ''} --out {shlex.quote(str(root))}",
+        cells=cells(results),
+        comparisons=comparisons(results, rng=stream("bootstrap", job["seed"])),
+        stages=tuple(Stage(m["name"], "\n".join(m["commands"]), m["seconds"]) for m in marks),
+        human=human([e.controller for e in episodes.episodes(images=False)]) if episodes else None,
+        rounds=tuple(Round(**{k: r[k] for k in ROUND_FIELDS}) for r in online["rounds"]),
+        critic=_critic(critic),
+        residual=_residual(full),
+        versions=package_versions(),
+        hashes={
+            m: checkpoint_hash(p)
+            for m in METHODS
+            if (p := full if m == "bora_full" else root / "policies" / m).is_dir()
+        },
+        machine={
+            "renderer": next(iter(evaluations.values())).renderer,
+            "system": platform.platform(terse=True),
+            "backbone": read_config(root / "policies" / "cp_base")["backbone"]["hash"],
+        },
+        caveats=_caveats(job, online["rounds"]),
+    )
+
+
+def _evaluations(root: Path) -> dict[tuple[str, str], EvalResult]:
+    found = {}
+    for method in METHODS:
+        for setting in ("standard", "unseen"):
+            data = _json(root / "evaluations" / f"{method}-{setting}.json")
+            if data is not None:
+                found[method, setting] = EvalResult.from_json(data)
+    if not found:
+        raise DataError(
+            f"{root} holds no evaluation; expected {root / 'evaluations'}.",
+            "Finish the run with `bora demo`.",
+        )
+    return found
+
+
+def _critic(data: dict[str, Any] | None) -> CriticSummary | None:
+    if data is None:
+        return None
+    auroc = tuple(AurocPoint(**p) for p in data.pop("auroc"))
+    swap = tuple(SwapScore(**p) for p in data.pop("swap"))
+    return CriticSummary(**data, auroc=auroc, swap=swap)
+
+
+def _residual(policy: Path) -> ResidualSummary | None:
+    """Return the constant residual of the released policy, or None if the base was kept."""
+    if not policy.is_dir():
+        return None
+    trained = load_trained(policy)
+    if trained.residual is None or trained.lam == 0.0 or trained.residual.config.kind != "constant":
+        return None
+    sizes = trained.residual.config.sizes
+    with torch.no_grad():
+        row = trained.residual(
+            torch.zeros(1, sizes.n_tokens, sizes.token_width),
+            torch.zeros(1, sizes.state_dim),
+            torch.zeros(1, sizes.horizon, sizes.action_dim),
+        )[0, 0]
+    return ResidualSummary(trained.spec.action.names, tuple(float(v) for v in row), trained.lam)
+
+
+def _films(
+    root: Path, evaluations: dict[tuple[str, str], EvalResult], progress: Progress | None
+) -> dict[str, bytes]:
+    """Return films of the first success and the first failure, in scene order, on standard objects."""
+    films = {}
+    for method in FILMED:
+        evaluation = evaluations.get((method, "standard"))
+        if evaluation is None:
+            continue
+        for label, wanted in (("success", True), ("failure", False)):
+            scene = next((t.scene_seed for t in evaluation.trials if t.success == wanted), None)
+            if scene is not None:
+                if progress is not None:
+                    progress(f"film {method}", len(films), 2 * len(FILMED))
+                films[f"{method}/{label}"] = webp_film(film(evaluation.job, [scene]))
+    return films
+
+
+def _caveats(job: dict[str, Any], rounds: list[dict[str, Any]]) -> tuple[str, ...]:
+    found = []
+    if job["quick"]:
+        found.append("A quick run: its numbers are too small to mean anything.")
+    if rounds and not any(r["released"] for r in rounds):
+        found.append("No residual passed its release test: BORA-Full is the offline policy.")
+    return tuple(found)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
