@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +53,8 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
+    from importlib.metadata import PackageNotFoundError, version
+
     for name in PACKAGES:
         try:
             yield Check(name, "ok", version(name))
