@@ -3,7 +3,9 @@
 L_BC = L_DSM + w_CT L_CT.  Denoising alone, sampled in one step, gives the conditional mean of the data; the
 consistency term ties neighbouring noise levels together and keeps separate modes apart.
 Sources: denoising with boundary scalings as in ConRFT (Chen et al. 2025); consistency training Song et al.
-2023, eq. 10, with the pseudo-Huber metric of Song and Dhariwal 2023, eq. 8.  Ours: per-tick masks and metric.
+2023, eq. 10, with the pseudo-Huber metric of Song and Dhariwal 2023, eq. 8.  Ours: per-tick masks and
+metric, and both terms divided by the number of action dimensions, so that their scale matches the
+surrogate's.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def bc_loss(
     with torch.no_grad():
         condition = teacher.embed(batch.z, batch.s, jitter).repeat(k, 1)
         goal = teacher.denoise_embedded(_add(target, noise, below), below, condition)
-    ct = masked_mean(pseudo_huber(dims * (student - goal)) / (sigma - below)[:, None], mask)
+    metric = pseudo_huber(dims * (student - goal)) / dims.sum()
+    ct = masked_mean(metric / (sigma - below)[:, None], mask)
     return dsm + config.w_ct * ct, {"dsm": float(dsm.detach()), "ct": float(ct.detach())}
 
 

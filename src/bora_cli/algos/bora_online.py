@@ -1,0 +1,326 @@
+"""BORA-Online, top to bottom: evidence, critic, residual actor, choice of lambda.
+
+The base policy is frozen.  A residual is learned from episodes in which a person took over now and then:
+A_final = A_base + lambda * A_residual.  Losses read cached tokens and base chunks; no backbone is involved.
+
+Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the zero target on autonomous
+ticks, the evidence rules and the held-out choice of lambda; with some twenty episodes they decide whether
+the base gets better or worse.  Residuals are in command units (1 = half the action range of a dimension).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from bora_cli.algos.batch import Batch
+from bora_cli.algos.bora_offline import Critic, OfflineConfig, critic_loss
+from bora_cli.algos.schedules import linear
+from bora_cli.algos.targets import masked_mean, window_mean
+from bora_cli.models.nn import frozen
+from bora_cli.models.residual import ResidualActor, compose
+from bora_cli.types import Controller
+
+HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
+
+
+class OnlineConfig(BaseModel):
+    """BORA-Online; the defaults are the `sim` preset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    episodes_per_round: int = Field(default=10, gt=0, description="episodes collected per round")
+    rounds: int = Field(default=2, gt=0, description="collect-update-release cycles")
+    min_takeovers: int = Field(
+        default=4, ge=1, description="no update (lambda stays 0) with fewer takeovers in all episodes"
+    )
+    updates: int = Field(default=400, ge=0, description="gradient steps of the residual per round")
+    batch: int = Field(default=96, gt=0, description="windows per update")
+    lr: float = Field(default=3e-3, gt=0, description="peak learning rate, cosine decay to zero")
+
+    lambda_start: float = Field(
+        default=0.2, ge=0, le=1, description="share of the residual at the first update"
+    )
+    lambda_end: float = Field(
+        default=1.0, ge=0, le=1, description="share of the residual from lambda_over on"
+    )
+    lambda_over: int = Field(default=200, ge=0, description="updates over which lambda rises")
+    bc_start: float = Field(default=2.0, ge=0, description="weight of the corrections at the first update")
+    bc_end: float = Field(default=1.0, ge=0, description="weight of the corrections from bc_over on")
+    bc_over: int = Field(default=240, ge=0, description="updates over which that weight falls")
+
+    stay_success: float = Field(
+        default=0.3, ge=0, description="weight of the zero residual on unaided successes"
+    )
+    stay_other: float = Field(
+        default=0.05, ge=0, description="weight of the zero residual on all other autonomous windows"
+    )
+    w_net: float = Field(
+        default=1.0, ge=0, description="penalty on what a low_rank residual adds to its constant part"
+    )
+    lambda_anchor: float = Field(
+        default=0.03, ge=0, description="keeps autonomous windows near the previous residual"
+    )
+    lambda_l2: float = Field(default=2e-4, ge=0, description="weight of the squared residual")
+    lambda_improve: float = Field(default=0.0, ge=0, description="weight of the improvement hinge")
+    margin: float = Field(default=0.0, description="margin of the hinge, units of value")
+    smooth: float = Field(default=0.0, ge=0, description="width of a softplus hinge; 0 = the plain hinge")
+    lambda_q: float = Field(default=0.0, ge=0, description="weight of pushing q of the final chunk up")
+
+    update_critic: bool = Field(default=False, description="train the inherited critic on the mixed batch")
+    critic_lr: float = Field(default=1e-4, gt=0, description="critic learning rate")
+    lambda_inherit: float = Field(
+        default=0.0, ge=0, description="keeps q on offline windows near the inherited one"
+    )
+
+    @classmethod
+    def preset(cls, name: Literal["sim", "paper"]) -> Self:
+        """Return the settings for the simulator, or the published numbers completed by the defaults."""
+        if name == "sim":
+            return cls()
+        return cls(
+            min_takeovers=1,
+            updates=7_500,
+            batch=64,
+            lr=1e-4,
+            lambda_end=0.75,
+            lambda_over=4_000,
+            bc_over=10_000,
+            stay_other=0.0,
+            w_net=0.0,
+            lambda_improve=0.35,
+            lambda_q=0.25,
+            update_critic=True,
+        )
+
+    def lam(self, update: int) -> float:
+        """Return lambda at an update."""
+        return linear(update, self.lambda_start, self.lambda_end, self.lambda_over)
+
+    def bc_weight(self, update: int) -> float:
+        """Return the weight of the corrections at an update."""
+        return linear(update, self.bc_start, self.bc_end, self.bc_over)
+
+
+# -------------------------------------------------------------------------------------------- evidence
+
+
+def enough_evidence(takeovers: int, config: OnlineConfig) -> bool:
+    """Tell whether an update may happen at all.
+
+    takeovers: in all episodes so far.  A single correction would otherwise become the law for every state.
+    """
+    return takeovers >= config.min_takeovers
+
+
+def is_human(controller: Tensor) -> Tensor:
+    """Return which windows a person drove, bool of the shape of `controller` (see `types.Controller`)."""
+    return torch.isin(controller, torch.tensor([int(c) for c in HUMAN], device=controller.device))
+
+
+def unaided_success(
+    episode: NDArray[np.integer], controller: NDArray[np.uint8], success: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which windows belong to an episode that succeeded with no human window in it; all arrays [n]."""
+    helped = np.unique(episode[np.isin(controller, [int(c) for c in HUMAN])])
+    unaided: NDArray[np.bool_] = success & ~np.isin(episode, helped)
+    return unaided
+
+
+def stay_factor(n_autonomous: int, n_human: int) -> float:
+    """Return by how much the zero target is strengthened: max(1, N_auto / (3 N_human)), in windows.
+
+    Corrections and autonomous windows enter the loss as two means, whatever their numbers.  Where
+    corrections are rare that would let each of them weigh too much; this restores the balance.  1 if nobody
+    corrected anything.
+    """
+    return max(1.0, n_autonomous / (3 * n_human)) if n_human else 1.0
+
+
+# ---------------------------------------------------------------------------------------------- critic
+
+
+def online_critic_loss(
+    critic: Critic,
+    target: Critic,
+    inherited: Critic | None,
+    batch: Batch,
+    *,
+    offline: OfflineConfig,
+    config: OnlineConfig,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the offline critic loss on a mixed batch with relabelled rewards, plus the inheritance term.
+
+    L_inh = <(q_k - sg q_k^inherited)^2> on windows that are demonstrations.  inherited: the critic as it
+    came out of the offline phase, or None.  Rewards of takeovers are relabelled in `batch.r` (see `rewards`).
+    """
+    loss, info = critic_loss(critic, target, batch, offline)
+    if inherited is None or config.lambda_inherit == 0:
+        return loss, info
+    with torch.no_grad():
+        before = inherited.q(batch.z, batch.s, batch.a)
+    change = ((critic.q(batch.z.detach(), batch.s, batch.a) - before) ** 2).mean(0)
+    demo = batch.need("demo").to(change.dtype)
+    kept = (window_mean(change, batch.mask) * demo).sum() / demo.sum().clamp(min=1.0)
+    return loss + config.lambda_inherit * kept, {**info, "inherit": float(kept.detach())}
+
+
+# ------------------------------------------------------------------------------------------------ actor
+
+
+def residual_loss(
+    residual: ResidualActor,
+    batch: Batch,
+    unit: Tensor,
+    *,
+    lam: float,
+    bc_weight: float,
+    stay: float,
+    config: OnlineConfig,
+    critic: Critic | None = None,
+    previous: ResidualActor | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the residual actor's loss on one batch; gradient reaches the residual only.
+
+    L = bc_weight [ corrections + stay * zero ] + lambda_improve hinge + lambda_anchor anchor + lambda_l2
+    |A_res|^2
+        + w_net departure - lambda_q guidance.
+
+    corrections: |A_final - A_executed|^2, mean over human windows.
+    zero (ours): |lam A_res|^2, mean over autonomous windows, weighted 0.3 on unaided successes and 0.05
+    elsewhere;
+      `stay` is `stay_factor` of the whole buffer.
+    hinge: max(0, q(base) + margin - q(final)) with the critic frozen, gradient through the final chunk only.
+      With margin 0 and a zero residual its gradient is exactly zero.
+    anchor: |lam (A_res - A_res of the previous round)|^2 on autonomous windows; the previous one is 0 in
+    round 1. guidance: mean q(final) / mean |q|, the second reading of the paper's lambda_Q.
+    All squared distances are in command units, averaged over dimensions and valid ticks.
+
+    batch: needs a_base, controller and unaided.  unit: float [A], one command unit in normalised action
+    units. critic: only needed with lambda_improve or lambda_q.
+    """
+    a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
+    res = residual(batch.z, batch.s, a_base)
+    final = compose(a_base, res, lam, unit)
+    error = window_mean((((final - batch.a) / unit) ** 2).mean(-1), batch.mask)
+    size = window_mean((res**2).mean(-1), batch.mask)
+    auto = ~human
+
+    corrections = _mean_over(error, human)
+    weight = torch.where(batch.need("unaided"), config.stay_success, config.stay_other)
+    zero = _mean_over(weight * lam**2 * size, auto)
+    parts = {"corrections": bc_weight * corrections, "zero": bc_weight * stay * zero}
+    parts["l2"] = config.lambda_l2 * size.mean()
+    if config.lambda_anchor > 0:
+        with torch.no_grad():
+            before = previous(batch.z, batch.s, a_base) if previous is not None else torch.zeros_like(res)
+        moved = window_mean(((res - before) ** 2).mean(-1), batch.mask)
+        parts["anchor"] = config.lambda_anchor * lam**2 * _mean_over(moved, auto)
+    if config.w_net > 0 and residual.config.kind == "low_rank":
+        departure = (residual.departure(batch.z, batch.s, a_base) ** 2).mean(-1)
+        parts["departure"] = config.w_net * masked_mean(departure, batch.mask)
+    if critic is not None and (config.lambda_improve > 0 or config.lambda_q > 0):
+        parts |= _critic_terms(critic, batch, a_base, final, config)
+
+    loss = torch.stack(list(parts.values())).sum()
+    info = {name: float(value.detach()) for name, value in parts.items()}
+    with torch.no_grad():
+        info["residual_rms"] = float(size.mean().sqrt())
+        info["saturated"] = float((res.abs() > 0.95 * residual.bound).float().mean())
+        info["human_share"] = float(human.float().mean())
+    return loss, info
+
+
+def _critic_terms(
+    critic: Critic, batch: Batch, a_base: Tensor, final: Tensor, config: OnlineConfig
+) -> dict[str, Tensor]:
+    """Return the weighted hinge and guidance; the critic's weights receive no gradient."""
+    with torch.no_grad():
+        q_base = critic.q(batch.z, batch.s, a_base).mean(0)
+    if isinstance(critic, nn.Module):
+        with frozen(critic):
+            q_final = critic.q(batch.z, batch.s, final).mean(0)
+    else:
+        q_final = critic.q(batch.z, batch.s, final).mean(0)
+    terms: dict[str, Tensor] = {}
+    if config.lambda_improve > 0:
+        hinge = improvement_hinge(q_base, q_final, config.margin, config.smooth)
+        terms["improve"] = config.lambda_improve * masked_mean(hinge, batch.mask)
+    if config.lambda_q > 0:
+        scale = masked_mean(q_base.abs(), batch.mask) + 1e-3
+        terms["guidance"] = -config.lambda_q * masked_mean(q_final, batch.mask) / scale
+    return terms
+
+
+def improvement_hinge(q_base: Tensor, q_final: Tensor, margin: float, smooth: float = 0.0) -> Tensor:
+    """Return max(0, q_base + margin - q_final), or smooth * softplus(x / smooth) of the same x; any shape."""
+    short = q_base.detach() + margin - q_final
+    if smooth > 0:
+        return smooth * nn.functional.softplus(short / smooth)
+    return short.relu()
+
+
+def _mean_over(x: Tensor, chosen: Tensor) -> Tensor:
+    """Return the mean of x [B] over chosen windows, 0 if there are none."""
+    picked = chosen.to(x.dtype)
+    return (x * picked).sum() / picked.sum().clamp(min=1.0)
+
+
+# --------------------------------------------------------------------------------------------- release
+
+
+@dataclass(frozen=True)
+class LambdaChoice:
+    """Outcome of the held-out choice.
+
+    lam: the chosen share of the residual, 0 where the gain was too small.  costs: cost of every candidate.
+    gain: relative reduction of the cost against lambda = 0 by the best candidate.
+    """
+
+    lam: float
+    costs: dict[float, float]
+    gain: float
+
+
+def two_folds(episode: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return fold 0 or 1 of every window, int [n]; windows of one episode share a fold."""
+    ids, position = np.unique(episode, return_inverse=True)
+    fold: NDArray[np.int64] = rng.permutation(np.arange(len(ids)) % 2)[position]
+    return fold
+
+
+@torch.no_grad()
+def choose_lambda(
+    held_out: Tensor,
+    wanted: Tensor,
+    mask: Tensor,
+    human: Tensor,
+    *,
+    candidates: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    drift_weight: float = 0.3,
+    min_gain: float = 0.03,
+) -> LambdaChoice:
+    """Choose lambda on windows that the residual was not trained on.
+
+    cost(lambda) = rms |wanted - lambda held_out| over human windows + drift_weight * rms |lambda held_out|
+    over autonomous ones.  The best candidate must cut the cost of lambda = 0 by `min_gain`, or 0 is chosen.
+    held_out: float [n, H, A], residual of each window by the actor trained on the other fold, command units.
+    wanted: float [n, H, A], (executed - base) in command units.  mask: float [n, H].  human: bool [n].
+    A filter, not a proof: it knows corrections, not outcomes.
+    """
+    costs: dict[float, float] = {}
+    drift = window_mean((held_out**2).mean(-1), mask)
+    for lam in sorted({0.0, *candidates}):
+        error = window_mean(((wanted - lam * held_out) ** 2).mean(-1), mask)
+        cost = _mean_over(error, human).sqrt() + drift_weight * lam * _mean_over(drift, ~human).sqrt()
+        costs[lam] = float(cost)
+    best = min(costs, key=lambda lam: costs[lam])
+    gain = 1 - costs[best] / costs[0.0] if costs[0.0] > 0 else 0.0
+    return LambdaChoice(best if gain >= min_gain else 0.0, costs, gain)

@@ -1,0 +1,89 @@
+"""The residual: exact zero at birth and at lambda = 0, bounded for ever, stackable."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bora_cli.errors import ConfigError
+from bora_cli.models.nn import Sizes
+from bora_cli.models.residual import ResidualActor, ResidualConfig, compose
+
+SIZES = Sizes(n_tokens=2, token_width=4, state_dim=3, action_dim=3, horizon=4)
+BOUND = (0.5, 0.25, 0.6)
+Kind = Literal["constant", "low_rank", "mlp"]
+KINDS: tuple[Kind, ...] = ("constant", "low_rank", "mlp")
+Z, S, BASE = torch.randn(5, 2, 4), torch.randn(5, 3), torch.randn(5, 4, 3)
+UNIT = torch.tensor([0.5, 2.0, 1.0])
+
+
+def make_residual(kind: Kind, spread: float = 0.0) -> ResidualActor:
+    torch.manual_seed(0)
+    actor = ResidualActor(ResidualConfig(sizes=SIZES, kind=kind, bound=BOUND, width=16))
+    with torch.no_grad():
+        for p in actor.parameters():
+            p.add_(spread * torch.randn_like(p))
+    return actor
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_r0_born_zero_and_lambda_zero_are_the_base_bit_for_bit(kind: Kind) -> None:
+    newborn, wild = make_residual(kind), make_residual(kind, 3.0)
+    assert torch.equal(compose(BASE, newborn(Z, S, BASE), 1.0, UNIT), BASE)
+    assert not torch.equal(compose(BASE, wild(Z, S, BASE), 1.0, UNIT), BASE)
+    assert torch.equal(compose(BASE, wild(Z, S, BASE), 0.0, UNIT), BASE)
+    assert torch.equal(compose(BASE, torch.full_like(BASE, torch.nan), 0.0, UNIT), BASE)
+
+
+@given(spread=st.floats(0.1, 100.0), lam=st.floats(0.0, 1.0), kind=st.sampled_from(KINDS))
+@settings(max_examples=30, deadline=None)
+def test_r0c_the_correction_is_bounded_by_lambda(spread: float, lam: float, kind: Kind) -> None:
+    actor = make_residual(kind, spread)
+    moved = (compose(BASE, actor(Z, S, BASE), lam, UNIT) - BASE).abs() / UNIT
+    assert bool((moved <= lam * torch.tensor(BOUND) + 1e-5).all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_r0d_the_base_of_round_two_is_the_composite_of_round_one(kind: Kind) -> None:
+    first = make_residual(kind, 1.0)
+    composite = compose(BASE, first(Z, S, BASE), 0.7, UNIT)
+    base_two = compose(BASE, copy.deepcopy(first)(Z, S, BASE), 0.7, UNIT)
+    assert torch.equal(compose(base_two, make_residual(kind)(Z, S, base_two), 1.0, UNIT), composite)
+
+
+def test_the_constant_kind_ignores_everything() -> None:
+    actor = make_residual("constant", 1.0)
+    out = actor(Z, S, BASE)
+    assert out.shape == BASE.shape
+    assert torch.equal(out[0, 0].expand_as(out), out)
+    assert torch.equal(actor.departure(Z, S, BASE), torch.zeros_like(BASE))
+    assert sum(p.numel() for p in actor.parameters()) == SIZES.action_dim
+
+
+def test_low_rank_departs_from_its_constant_along_few_directions() -> None:
+    actor = make_residual("low_rank")
+    with torch.no_grad():
+        actor.offset.fill_(0.1)
+    torch.testing.assert_close(actor.departure(Z, S, BASE), torch.zeros_like(BASE))
+    out = actor(Z, S, BASE)
+    torch.testing.assert_close(out, (torch.tensor(BOUND) * (0.1 / torch.tensor(BOUND)).tanh()).expand_as(out))
+    assert not torch.equal(make_residual("low_rank", 1.0).departure(Z, S, BASE), torch.zeros_like(BASE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_newborn_residual_can_learn(kind: Kind) -> None:
+    actor = make_residual(kind)
+    (actor(Z, S, BASE) - 1).square().mean().backward()
+    assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in actor.parameters())
+
+
+def test_messages() -> None:
+    with pytest.raises(ConfigError, match="expected 3 positive values"):
+        ResidualActor(ResidualConfig(sizes=SIZES, bound=(0.5,)))
+    with pytest.raises(ConfigError, match="smallest 0"):
+        ResidualActor(ResidualConfig(sizes=SIZES, bound=(0.5, 0.0, 0.1)))
