@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bora_cli.control.arbiter import (
@@ -166,9 +166,17 @@ def test_a_lost_policy_holds(proposal: F32 | None) -> None:
 
 
 def test_a_lost_policy_does_not_disturb_a_driving_person() -> None:
-    assert phases(run([(row(0.1), person(0.1))] * 4 + [(None, person(0.1))] * 2)).endswith(
-        "HUMAN HUMAN HUMAN"
-    )
+    driven = [(row(0.1), person(0.1))] * 4
+    assert phases(run(driven + [(None, person(0.1))] * 2)).endswith("HUMAN HUMAN HUMAN")
+
+
+@pytest.mark.parametrize("proposal", [None, row(np.nan)])
+@pytest.mark.parametrize("driven", [1, 5])
+def test_letting_go_to_a_lost_policy_holds(proposal: F32 | None, driven: int) -> None:
+    ticks = [(row(0.1), person(0.1))] * driven + [(proposal, person(0.1, engaged=False))] * 2
+    commands = run(ticks)
+    assert commands[-1].phase == Phase.HELD
+    assert np.isfinite(commands[-1].action).all()
 
 
 fractions = st.floats(-1.0, 1.0, width=32)
@@ -185,6 +193,7 @@ samples = st.one_of(
 proposals = st.one_of(st.none(), fractions.map(row), fractions.map(row), st.just(row(np.nan)))
 
 
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(st.tuples(proposals, samples), min_size=1, max_size=25),
     st.integers(0, 4),

@@ -75,6 +75,10 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                 evaluate.analyze_command,
             ),
             (
+                Entry("report", "Write the report of a demo run afresh.", "bora report runs/demo-pick_toy-0"),
+                demo.report_command,
+            ),
+            (
                 Entry(
                     "replay",
                     "Execute a recorded episode again.",

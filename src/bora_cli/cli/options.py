@@ -19,7 +19,7 @@ SETTINGS = ("standard", "unseen")
 GAPS = ("none", "bias", "friction", "camera_shift", "deployment")
 QUALITIES = ("mixed", "expert")
 OPERATORS = ("simulated",)
-METHODS = ("cp", "filtered_bc", "bora")
+METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")
 

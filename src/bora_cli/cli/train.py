@@ -21,7 +21,7 @@ def train_command(
         str,
         typer.Argument(
             metavar=o.choice(o.METHODS),
-            help="Imitate all data, imitate successes, or BORA.",
+            help="How to learn.",
             callback=o.known("method", o.METHODS),
         ),
     ],
@@ -47,7 +47,8 @@ def train_command(
     """Train a policy from datasets, without a robot.
 
     cp imitates every demonstration, filtered_bc only the successful ones; bora also learns a critic and
-    prefers what the critic says went better than usual.
+    prefers what the critic says went better than usual. bc_interventions copies the corrections of an
+    online run onto the policy of --init.
     """
     o.require_datasets(data)
     o.require_new(out)

@@ -42,7 +42,7 @@ class Event(IntEnum):
     OPERATOR_LOST = 4
     """The driving operator is silent, late or not a number."""
     POLICY_LOST = 5
-    """The policy proposed nothing, or something that is not a number."""
+    """The policy should drive, but proposed nothing, or something that is not a number."""
 
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
@@ -52,8 +52,10 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.TAKING, Event.SETTLED): Phase.HUMAN,
     (Phase.TAKING, Event.RELEASE): Phase.RETURNING,
     (Phase.TAKING, Event.OPERATOR_LOST): Phase.HELD,
+    (Phase.TAKING, Event.POLICY_LOST): Phase.HELD,
     (Phase.HUMAN, Event.RELEASE): Phase.RETURNING,
     (Phase.HUMAN, Event.OPERATOR_LOST): Phase.HELD,
+    (Phase.HUMAN, Event.POLICY_LOST): Phase.HELD,
     (Phase.RETURNING, Event.SETTLED): Phase.AUTONOMOUS,
     (Phase.RETURNING, Event.ENGAGE): Phase.TAKING,
     (Phase.RETURNING, Event.OPERATOR_LOST): Phase.HELD,
@@ -187,6 +189,7 @@ def _wish(
 ) -> tuple[Event, int]:
     """Return the event the inputs ask for, and the new count of contradicting ticks."""
     engaged = person is not None and person.engaged
+    policy_lost = proposal is None or not np.isfinite(proposal).all()
     if engaged and person is not None and not person.finite:
         return Event.OPERATOR_LOST, 0
     if state.phase in DRIVEN_BY_PERSON:
@@ -195,13 +198,13 @@ def _wish(
         if engaged:
             return Event.NOTHING, 0
         pending = state.pending + 1
-        return (Event.RELEASE, 0) if pending >= settings.n_release else (Event.NOTHING, pending)
+        if pending < settings.n_release:
+            return Event.NOTHING, pending
+        return (Event.POLICY_LOST if policy_lost else Event.RELEASE), 0
     pending = state.pending + 1 if engaged else 0
     if pending >= settings.n_engage:
         return Event.ENGAGE, 0
-    if proposal is None or not np.isfinite(proposal).all():
-        return Event.POLICY_LOST, pending
-    return Event.NOTHING, pending
+    return (Event.POLICY_LOST if policy_lost else Event.NOTHING), pending
 
 
 def _target(
