@@ -1,0 +1,71 @@
+"""Cross-fitted values never judge an episode they were fitted on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bora_cli.algos.targets import discounted_return, realtime_gae
+from bora_cli.algos.value import (
+    ValueFitConfig,
+    assign_folds,
+    episode_advantages,
+    episode_returns,
+    out_of_fold,
+    value_loss,
+)
+from bora_cli.errors import DataError
+from bora_cli.models.critic import StateValue, ValueConfig
+from bora_cli.models.nn import Sizes
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=4, max_size=12),
+    folds=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_folds_keep_episodes_whole_and_are_even(lengths: list[int], folds: int, seed: int) -> None:
+    episode = np.repeat(np.arange(len(lengths)) * 3, lengths)
+    fold = assign_folds(episode, folds, np.random.default_rng(seed))
+    per_episode = [set(fold[episode == e]) for e in np.unique(episode)]
+    assert all(len(f) == 1 for f in per_episode)
+    sizes = np.bincount([f.pop() for f in per_episode], minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_too_few_episodes() -> None:
+    with pytest.raises(DataError, match="Cannot split 2 episodes into 4 folds"):
+        assign_folds(np.array([0, 0, 1]), 4, np.random.default_rng(0))
+
+
+def test_out_of_fold_picks_the_model_that_did_not_look() -> None:
+    predictions = [torch.tensor([0.0, 1.0, 2.0]), torch.tensor([10.0, 11.0, 12.0])]
+    assert out_of_fold(predictions, np.array([1, 0, 1])).tolist() == [10.0, 1.0, 12.0]
+
+
+def test_episodes_are_treated_one_by_one() -> None:
+    rewards = [torch.tensor([0.0, 1.0]), torch.tensor([-0.1, -0.1, -0.1])]
+    values = torch.tensor([0.5, 0.9, 0.3, 0.2, 0.1])
+    torch.testing.assert_close(
+        episode_returns(rewards, gamma=0.5), torch.cat([discounted_return(r, gamma=0.5) for r in rewards])
+    )
+    adv = episode_advantages(values, rewards, [True, False], gamma=0.5, lam=0.9)
+    torch.testing.assert_close(adv[:2], realtime_gae(values[:2], rewards[0], True, gamma=0.5, lam=0.9))
+    torch.testing.assert_close(adv[2:], realtime_gae(values[2:], rewards[1], False, gamma=0.5, lam=0.9))
+
+
+def test_regression_learns_a_return_it_can_see() -> None:
+    torch.manual_seed(0)
+    sizes = Sizes(n_tokens=1, token_width=4, state_dim=2, action_dim=1, horizon=2)
+    value = StateValue(ValueConfig(sizes=sizes, width=32))
+    z, s = torch.randn(256, 1, 4), torch.randn(256, 2)
+    optimiser = torch.optim.Adam(value.parameters(), ValueFitConfig().lr * 5, fused=True)
+    for _ in range(150):
+        loss = value_loss(value, z, s, s[:, 0] * 0.5)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.01
