@@ -178,7 +178,7 @@ class Episode:
     success: bool
     prompt: str
     meta: dict[str, Any] = field(default_factory=dict)
-    """task, setting, gap, scene_seed, operator, mistake, takeover reasons, profile hash, checkpoint hash, renderer..."""
+    """task, setting, gap, scene_seed, operator, mistake, control changes, profile and checkpoint hash, renderer..."""
     decisions: list[Decision] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -153,7 +153,7 @@ def _films(
     root: Path, evaluations: dict[tuple[str, str], EvalResult], progress: Progress | None
 ) -> dict[str, bytes]:
     """Return films of the first success and the first failure, in scene order, on standard objects."""
-    films = {}
+    films: dict[str, bytes] = {}
     for method in FILMED:
         evaluation = evaluations.get((method, "standard"))
         if evaluation is None:

@@ -165,8 +165,7 @@ def evaluate(
         if isinstance(outcome, Episode):
             assert dataset is not None
             dataset.append(outcome)
-            outcome = trial_of(outcome)
-        trials.append(outcome)
+        trials.append(trial_of(outcome) if isinstance(outcome, Episode) else outcome)
         if progress is not None:
             progress(label, len(trials), len(seeds))
     return EvalResult(job, trials, sim.backend, _warnings(trained.provenance, task, seeds))
