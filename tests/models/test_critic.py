@@ -58,10 +58,10 @@ def test_members_are_independent() -> None:
     q = critic.q(Z, S, A)
     assert float(q.detach().std(0).max()) > 0
     q[0].sum().backward()
-    weight = critic.q_net.act.weight.grad
-    assert weight is not None
-    assert float(weight[0].abs().sum()) > 0
-    assert float(weight[1:].abs().sum()) == 0
+    for weight in (critic.q_net.observe.weight.grad, critic.q_net.head.weight.grad):
+        assert weight is not None
+        assert float(weight[0].abs().sum()) > 0
+        assert float(weight[1:].abs().sum()) == 0
 
 
 def test_member_linear_equals_separate_layers() -> None:

@@ -56,7 +56,8 @@ class OfflineConfig(BaseModel):
         default=None, description="clip critic targets to this range"
     )
     polyak: float = Field(default=0.01, gt=0, le=1, description="rate of the target critic")
-    critic_updates: int = Field(default=1500, ge=0, description="gradient steps of the critic")
+    critic_updates: int = Field(default=1000, ge=0, description="gradient steps of the critic")
+    critic_batch: int = Field(default=64, gt=0, description="windows per critic update")
     critic_lr: float = Field(default=3e-4, gt=0, description="critic learning rate")
 
     # advantages

@@ -57,7 +57,7 @@ class ConsistencyExpert(nn.Module):
         self.condition = nn.Sequential(
             nn.Linear(self.context.width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        self.noise = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, 2 * width))
+        self.noise = nn.Sequential(nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2 * width))
         self.enter = nn.Linear(chunk, width)
         self.blocks = nn.Sequential(*(Block(width) for _ in range(config.blocks)))
         last = nn.Linear(width, chunk)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from bora_cli.models.nn import Context, MemberLinear, MemberNorm, Sizes
+from bora_cli.models.nn import Context, MemberLinear, Sizes
 
 
 class CriticConfig(BaseModel):
@@ -79,23 +79,23 @@ class _TickNet(nn.Module):
     def __init__(self, sizes: Sizes, members: int, width: int) -> None:
         super().__init__()
         self.members = members
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.context = Context(sizes)
         self.observe = MemberLinear(members, self.context.width, width)
-        self.observe_norm = MemberNorm(members, width)
-        self.act = MemberLinear(members, sizes.horizon * sizes.action_dim, width)
+        self.act = MemberLinear(sizes.horizon, sizes.action_dim, members * width)
         self.tick = nn.Parameter(0.1 * torch.randn(members, 1, sizes.horizon, width))
-        self.join_norm = MemberNorm(members, width)
         self.hidden = MemberLinear(members, width, width)
-        self.hidden_norm = MemberNorm(members, width)
         self.head = MemberLinear(members, width, 1, gain=0.01)
 
     def forward(self, z: Tensor, s: Tensor, a: Tensor, sees: Tensor) -> Tensor:
         """Return float [K, B, H]; sees [H, H] is 1 where the row's tick sees the column's action."""
         context = self.context(z, s).expand(self.members, -1, -1)
-        seen = self.observe_norm(self.observe(context)).relu()
-        visible = (a[:, None] * sees[:, :, None]).flatten(2).expand(self.members, -1, -1, -1)
-        x = self.join_norm(seen[:, :, None] + self.act(visible) + self.tick).relu()
-        x = self.hidden_norm(self.hidden(x)).relu()
+        seen = self.norm(self.observe(context)).relu()
+        # one linear layer per tick's action; their sum over visible ticks is a linear layer of what is visible
+        each = self.act(a.transpose(0, 1)).unflatten(-1, (self.members, -1))
+        acted = torch.einsum("ij,jbkw->kbiw", sees, each)
+        x = self.norm(seen[:, :, None] + acted + self.tick).relu()
+        x = self.norm(self.hidden(x)).relu()
         out: Tensor = self.head(x)
         return out.squeeze(-1)
 

@@ -95,20 +95,6 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(self.bias, rows, self.weight).unflatten(1, x.shape[1:-1])
 
 
-class MemberNorm(nn.Module):
-    """Layer normalisation with a separate scale and shift per ensemble member; float [K, ..., width]."""
-
-    def __init__(self, members: int, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(members, width))
-        self.shift = nn.Parameter(torch.zeros(members, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (x.shape[0], *([1] * (x.ndim - 2)), x.shape[-1])
-        normed = nn.functional.layer_norm(x, (x.shape[-1],))
-        return normed * self.scale.view(shape) + self.shift.view(shape)
-
-
 def noise_features(sigma: Tensor, width: int) -> Tensor:
     """Return sinusoidal features of 1000 * log(sigma) / 4, float [B, width]; sigma float [B].
 
