@@ -24,6 +24,10 @@ def eval_command(
     seed: o.Seed = 7,
     workers: o.WorkerCount = 0,
     video: o.Film = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also record the episodes into a dataset (made or continued)."),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Count the successes of a policy acting alone, with a 95 % interval.
@@ -44,6 +48,7 @@ def eval_command(
             gap=gap,
             episodes=episodes,
             seed=seed,
+            record=record,
             workers=pool,
             progress=progress,
         )

@@ -39,7 +39,7 @@ def clone(
     Raises TrainingDiverged as soon as a loss is not finite.
     """
     averaged = deepcopy(expert)
-    optimizer = torch.optim.AdamW(expert.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = adamw(expert, config.lr, config.weight_decay)
     for update in range(config.updates):
         set_rate(optimizer, cosine(update, config.lr, config.updates))
         batch = sampler.rows(rows[rng.integers(0, len(rows), config.batch)], rng)
@@ -51,6 +51,11 @@ def clone(
             if progress is not None:
                 progress(stage, update + 1, config.updates)
     return averaged
+
+
+def adamw(module: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW in its fused form, which is several times faster on networks of this size."""
+    return torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay, fused=True)
 
 
 def step(

@@ -36,12 +36,12 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig, StateValue, ValueConfig
-from bora_cli.models.nn import Sizes, polyak_update
+from bora_cli.models.nn import Sizes, fit_contexts, polyak_update
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer
-from bora_cli.train.clone import LOG_EVERY, clone, set_rate, step
+from bora_cli.train.clone import LOG_EVERY, adamw, clone, set_rate, step
 from bora_cli.train.residual import fit_residual
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
@@ -204,6 +204,7 @@ def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int) -> Actor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         expert = ConsistencyExpert(ConsistencyConfig(sizes=sizes))
+    fit_contexts(expert, buffer.tokens[0])
     return Actor(
         expert,
         Normalizer.fit(buffer.state, floor=STATE_FLOOR),
@@ -255,12 +256,13 @@ def _fit_critic(run: Run, config: OfflineConfig) -> ChunkCritic:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         critic = ChunkCritic(CriticConfig(sizes=run.sizes))
+    fit_contexts(critic, run.buffer.tokens[0])
     target = deepcopy(critic)
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=config.critic_lr, weight_decay=1e-4)
+    optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng = run.rng("critic")
     for update in range(config.critic_updates):
         set_rate(optimizer, cosine(update, config.critic_lr, config.critic_updates, floor=0.1))
-        batch = run.sampler.rows(draw(rng, len(run.sampler), config.batch), rng)
+        batch = run.sampler.rows(draw(rng, len(run.sampler), config.critic_batch), rng)
         loss, info = critic_loss(critic, target, batch, config)
         step(loss, optimizer, critic, 1.0, "critic", update)
         polyak_update(target, critic, config.polyak)
@@ -281,7 +283,8 @@ def _cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed * 100 + k)
             value = StateValue(ValueConfig(sizes=run.sizes))
-        optimizer = torch.optim.AdamW(value.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        fit_contexts(value, tokens[0])
+        optimizer = adamw(value, config.lr, config.weight_decay)
         seen, rng = np.flatnonzero(fold != k), run.rng(f"value {k}")
         for update in range(config.updates):
             set_rate(optimizer, cosine(update, config.lr, config.updates))
@@ -309,7 +312,7 @@ def _improve(
     """Return the expert after the clipped-surrogate updates on the windows `rows` [m]."""
     expert = deepcopy(expert).train()
     averaged, old = deepcopy(expert), deepcopy(expert)
-    optimizer = torch.optim.AdamW(expert.parameters(), lr=config.lr, weight_decay=cp.weight_decay)
+    optimizer = adamw(expert, config.lr, cp.weight_decay)
     rng, generator = run.rng("improve"), run.generator("improve")
     for update in range(config.updates):
         set_rate(optimizer, cosine(update, config.lr, config.updates))

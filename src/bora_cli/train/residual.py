@@ -39,7 +39,7 @@ from bora_cli.models.policy import Actor
 from bora_cli.models.residual import ResidualActor, ResidualConfig
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
-from bora_cli.train.clone import LOG_EVERY, set_rate, step
+from bora_cli.train.clone import LOG_EVERY, adamw, set_rate, step
 from bora_cli.types import ActionSpec, Decision, Episode
 
 Progress = Callable[[str, int, int], None]
@@ -238,7 +238,7 @@ def adapt_critic(
     sampler = Sampler(data, base.actor.state, base.actor.action)
     critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
     offline_config = OfflineConfig(gamma=gamma)
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=config.critic_lr, weight_decay=1e-4)
+    optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng = stream("online critic", seed)
     info: dict[str, float] = {}
     for update in range(config.updates):
