@@ -15,7 +15,7 @@ from torch import Tensor
 from bora_cli.algos.batch import Batch
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.windows import Relabel, Windows, build_windows, raw_rewards
-from bora_cli.errors import DataError
+from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.vlm import Backbone
 from bora_cli.train.tokens import dataset_tokens
@@ -115,11 +115,11 @@ def load_buffer(
 ) -> Buffer:
     """Return the windows (one per tick) of some datasets with their tokens.
 
-    Raises DataError if there is nothing to learn from, SchemaMismatch if the datasets differ in their actions.
+    Raises DataError if there is nothing to learn from, SchemaMismatch if the datasets are of different robots.
     """
     datasets = [Dataset.open(p) for p in paths]
     for other in datasets[1:]:
-        datasets[0].spec.require_same(other.spec, f"{datasets[0].root} and {other.root}")
+        _require_same_robot(datasets[0], other)
     episodes = [e for d in datasets for e in d.episodes(images=False)]
     if not episodes:
         raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
@@ -127,6 +127,11 @@ def load_buffer(
         [dataset_tokens(d, backbone, copies, progress) for d in datasets if len(d)], axis=1
     )
     windows = build_windows(episodes, horizon=horizon, stride=1, gamma=gamma, relabel=relabel)
+    if not len(windows):
+        raise DataError(
+            f"No tick of {', '.join(map(str, paths))} can be learned from: every episode was cut off at once.",
+            "Collect longer episodes.",
+        )
     return Buffer(
         tokens=torch.from_numpy(tokens),
         state=torch.from_numpy(np.concatenate([e.state for e in episodes])),
@@ -134,3 +139,15 @@ def load_buffer(
         episodes=episodes,
         windows=windows,
     )
+
+
+def _require_same_robot(first: Dataset, other: Dataset) -> None:
+    """Raise SchemaMismatch unless actions, states and the length of a tick mean the same in both datasets."""
+    both = f"{first.root} and {other.root}"
+    first.spec.require_same(other.spec, both)
+    differing = sorted(set(first.state_names) ^ set(other.state_names))
+    if first.state_names != other.state_names or first.fps != other.fps:
+        detail = f"{first.fps:g} against {other.fps:g} ticks per second"
+        if first.state_names != other.state_names:
+            detail = f"states differ in {', '.join(differing) or 'their order'}"
+        raise SchemaMismatch(f"{both}: {detail}.", "Use data of one robot.")
