@@ -28,8 +28,8 @@ Progress = Callable[[str, int, int], None]
 F16 = NDArray[np.float16]
 
 BATCH = 256
-SHIFT_PX = 2
-"""Largest translation of an augmented image."""
+SHIFT_PX = 1
+"""Largest translation of an augmented image; one pixel of the scene camera is about 8 mm on the table."""
 GAIN = 0.10
 """Largest relative change of brightness, and half of it per colour channel, of an augmented image."""
 
@@ -41,7 +41,7 @@ def dataset_tokens(
 
     The result is kept beside the dataset, so that each backbone sees each image once.
     """
-    key = f"tokens-{backbone.hash}-{len(dataset)}-{copies}.npy"
+    key = f"tokens-{backbone.hash}-{len(dataset)}-{copies}x{SHIFT_PX}.npy"
     file = dataset.root / "cache" / key
     if file.is_file():
         cached: F16 = np.load(file)
@@ -73,12 +73,15 @@ def encode(backbone: Backbone, images: U8, prompts: list[str]) -> F16:
     return np.concatenate(parts)
 
 
-def augment(images: U8, rng: np.random.Generator) -> U8:
-    """Return shifted and re-lit images, uint8 [n, C, h, w, 3]; each image of each camera draws its own."""
+def augment(images: U8, rng: np.random.Generator, shift: int = SHIFT_PX) -> U8:
+    """Return shifted and re-lit images, uint8 [n, C, h, w, 3]; each image of each camera draws its own.
+
+    shift: largest translation in pixels.
+    """
     n, cameras, h, w, _ = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (SHIFT_PX,) * 2, (SHIFT_PX,) * 2, (0, 0)), mode="edge")
-    rows = rng.integers(0, 2 * SHIFT_PX + 1, (n, cameras, 1)) + np.arange(h)
-    columns = rng.integers(0, 2 * SHIFT_PX + 1, (n, cameras, 1)) + np.arange(w)
+    padded = np.pad(images, ((0, 0), (0, 0), (shift,) * 2, (shift,) * 2, (0, 0)), mode="edge")
+    rows = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(h)
+    columns = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(w)
     a, b = np.arange(n)[:, None, None, None], np.arange(cameras)[None, :, None, None]
     shifted = padded[a, b, rows[:, :, :, None], columns[:, :, None, :]].astype(np.float32)
     brightness = 1 + rng.uniform(-GAIN, GAIN, (n, cameras, 1, 1, 1))
