@@ -80,6 +80,6 @@ def test_streams_are_the_same_on_every_machine_and_in_every_process() -> None:
 
 
 def test_drawing_does_not_touch_the_global_generator() -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy generator is what must not move
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 - the legacy generator is what must not move
     stream("policy", 5).normal(size=100)
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state(legacy=False)["state"]["key"] == before).all()  # noqa: NPY002

@@ -72,14 +72,12 @@ def save_checkpoint(
     _write(fresh / "README.md", card)
     full = {"format": FORMAT, **config, "parts": sorted(parts), "versions": package_versions()}
     _write(fresh / "config.json", json.dumps(full, indent=1))
+    old = path.with_name(f".{path.name}.old")
     if path.exists():
-        old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
-        fresh.rename(path)
-        shutil.rmtree(old)
-    else:
-        fresh.rename(path)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)  # also one that a killed save left behind
     return path
 
 
@@ -159,7 +157,8 @@ def load_trained(path: Path) -> Trained:
             float(config["lam"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not fit this version ({error}).", "Train it again.") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} does not fit this version ({reason}).", "Train it again.") from error
 
 
 def load_backbone(source: str) -> Backbone:
@@ -203,11 +202,13 @@ def read_config(path: Path) -> dict[str, Any]:
             "Name the directory that `bora train --out` made.",
         )
     try:
-        config: dict[str, Any] = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
         raise CheckpointError(
             f"{file} is not valid JSON ({error}).", "Train the checkpoint again."
         ) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file} is not a JSON object.", "Train the checkpoint again.")
     if config.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {config.get('format')}; this version reads format {FORMAT}.",
