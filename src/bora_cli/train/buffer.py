@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.vlm import Backbone
 from bora_cli.train.tokens import dataset_tokens
-from bora_cli.types import Episode
+from bora_cli.types import ActionSpec, Episode
 
 Progress = Callable[[str, int, int], None]
 
@@ -119,7 +120,9 @@ def load_buffer(
     """
     datasets = [Dataset.open(p) for p in paths]
     for other in datasets[1:]:
-        _require_same_robot(datasets[0], other)
+        first = datasets[0]
+        both = f"{first.root} and {other.root}"
+        require_same_robot(first.spec, first.state_names, 1 / first.fps, other, both)
     episodes = [e for d in datasets for e in d.episodes(images=False)]
     if not episodes:
         raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
@@ -141,13 +144,18 @@ def load_buffer(
     )
 
 
-def _require_same_robot(first: Dataset, other: Dataset) -> None:
-    """Raise SchemaMismatch unless actions, states and the length of a tick mean the same in both datasets."""
-    both = f"{first.root} and {other.root}"
-    first.spec.require_same(other.spec, both)
-    differing = sorted(set(first.state_names) ^ set(other.state_names))
-    if first.state_names != other.state_names or first.fps != other.fps:
-        detail = f"{first.fps:g} against {other.fps:g} ticks per second"
-        if first.state_names != other.state_names:
-            detail = f"states differ in {', '.join(differing) or 'their order'}"
-        raise SchemaMismatch(f"{both}: {detail}.", "Use data of one robot.")
+def require_same_robot(spec: ActionSpec, states: Sequence[str], dt: float, data: Dataset, what: str) -> None:
+    """Raise SchemaMismatch unless actions, states and ticks of a dataset mean what is expected.
+
+    dt: seconds per tick.  what: the two things compared, for the message.
+    """
+    spec.require_same(data.spec, what)
+    if tuple(states) != data.state_names:
+        differing = ", ".join(sorted(set(states) ^ set(data.state_names))) or "their order"
+        raise SchemaMismatch(
+            f"{what}: states differ in {differing}.", "Use data and checkpoint of one robot."
+        )
+    if not math.isclose(dt * data.fps, 1.0, rel_tol=1e-6):
+        raise SchemaMismatch(
+            f"{what}: {1 / dt:g} against {data.fps:g} ticks per second.", "Use data recorded at one rate."
+        )

@@ -69,7 +69,7 @@ def step(
     """Take one clipped gradient step; raises TrainingDiverged if the loss is not finite."""
     if not bool(torch.isfinite(loss)):
         raise TrainingDiverged(
-            f"The {stage} loss became {float(loss)} at update {update}.",
+            f"The {stage} loss became {loss.item()} at update {update}.",
             "Check the data with `bora data check`, or lower the learning rate.",
         )
     optimizer.zero_grad(set_to_none=True)

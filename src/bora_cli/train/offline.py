@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ from bora_cli.models.nn import Sizes, fit_contexts, polyak_update
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.seeds import stream
-from bora_cli.train.buffer import Buffer, Sampler, load_buffer
+from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
 from bora_cli.train.clone import LOG_EVERY, adamw, clone, set_rate, step
 from bora_cli.train.residual import fit_residual
 from bora_cli.train.tracker import Tracker
@@ -117,30 +118,17 @@ def train(
             f"{init} was trained on backbone {warm.backbone_hash}, not on {source} ({vlm.hash}).",
             "Give the same --backbone, or leave out --init.",
         )
+    first = Dataset.open(paths[0])
+    spec = policy_spec(first, vlm.cameras, offline.steps)
+    if warm is not None:
+        both = f"{init} and {first.root}"
+        require_same_robot(warm.spec.action, warm.spec.state_names, warm.spec.dt, first, both)
     buffer = load_buffer(paths, vlm, horizon=HORIZON, gamma=offline.gamma, progress=progress)
-    spec = policy_spec(Dataset.open(paths[0]), vlm.cameras, offline.steps)
     actor = warm.actor if warm is not None else fresh_actor(buffer, spec, seed)
     sampler = Sampler(buffer, actor.state, actor.action)
-    tracker = Tracker(out.with_name(f"{out.name}.metrics.jsonl"))
-    run = Run(buffer, sampler, actor.expert.config.sizes, seed, tracker, progress)
-    critic = None
-    everything = np.arange(len(sampler))
-    if method == "cp":
-        actor.expert = _warm_up(run, actor.expert, cp, everything, warm)
-    elif method == "filtered_bc":
-        good = np.flatnonzero(buffer.windows.success)
-        if not len(good):
-            raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
-        expert = _warm_up(run, actor.expert, cp, good, warm)
-        constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
-        actor.expert = _improve(run, sampler, expert, good, cp, constant)
-    else:
-        expert = _warm_up(run, actor.expert, cp, everything, warm)
-        critic = _fit_critic(run, offline)
-        per_tick = _cross_fitted_advantages(run, value) if offline.advantage == "v_gae" else None
-        judged = Sampler(buffer, actor.state, actor.action, per_tick)
-        actor.expert = _improve(run, judged, expert, everything, cp, offline, critic)
-    tracker.close()
+    with closing(Tracker(out.with_name(f"{out.name}.metrics.jsonl"))) as tracker:
+        run = Run(buffer, sampler, actor.expert.config.sizes, seed, tracker, progress)
+        actor.expert, critic = _learn(method, run, actor, warm, cp, offline, value)
     trained = Trained(
         spec,
         actor,
@@ -151,6 +139,33 @@ def train(
     )
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
+
+
+def _learn(
+    method: str,
+    run: Run,
+    actor: Actor,
+    warm: Trained | None,
+    cp: CPConfig,
+    offline: OfflineConfig,
+    value: ValueFitConfig,
+) -> tuple[ConsistencyExpert, ChunkCritic | None]:
+    """Run the phases of a method and return the expert and, for `bora`, the critic."""
+    rows = np.arange(len(run.sampler))
+    if method == "filtered_bc":
+        rows = np.flatnonzero(run.buffer.windows.success)
+        if not len(rows):
+            raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
+    expert = _warm_up(run, actor.expert, cp, rows, warm)
+    if method == "cp":
+        return expert, None
+    if method == "filtered_bc":
+        constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
+        return _improve(run, run.sampler, expert, rows, cp, constant), None
+    critic = _fit_critic(run, offline)
+    per_tick = _cross_fitted_advantages(run, value) if offline.advantage == "v_gae" else None
+    judged = Sampler(run.buffer, actor.state, actor.action, per_tick)
+    return _improve(run, judged, expert, rows, cp, offline, critic), critic
 
 
 def _clone_corrections(
@@ -285,7 +300,8 @@ def _cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
             value = StateValue(ValueConfig(sizes=run.sizes))
         fit_contexts(value, tokens[0])
         optimizer = adamw(value, config.lr, config.weight_decay)
-        seen, rng = np.flatnonzero(fold != k), run.rng(f"value {k}")
+        others, rng = np.flatnonzero(fold != k), run.rng(f"value {k}")
+        seen = others if len(others) else np.arange(len(fold))  # a single episode judges itself
         for update in range(config.updates):
             set_rate(optimizer, cosine(update, config.lr, config.updates))
             at = torch.from_numpy(seen[rng.integers(0, len(seen), config.batch)])
