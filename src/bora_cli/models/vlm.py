@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         ):
             raise CheckpointError(
                 f"Backbone directory not found: {path}; expected one with config.json and model.safetensors.",
-                'Pre-train one with "bora train backbone", or give a hub id such as owner/name.',
+                'Pre-train one with "bora pretrain --out DIR", or give a hub id such as owner/name.',
             )
         try:
             with _no_progress_bars():
