@@ -13,14 +13,12 @@ from bora_cli.algos.batch import Batch
 from bora_cli.algos.bora_offline import OfflineConfig
 from bora_cli.algos.bora_online import (
     OnlineConfig,
-    choose_lambda,
     enough_evidence,
     improvement_hinge,
     is_human,
     online_critic_loss,
     residual_loss,
     stay_factor,
-    two_folds,
     unaided_success,
 )
 from bora_cli.errors import DataError
@@ -251,41 +249,6 @@ def test_schedules_of_both_presets() -> None:
     assert (CONFIG.lam(0), CONFIG.lam(CONFIG.updates)) == (0.2, 1.0)
     assert (CONFIG.lambda_q, CONFIG.min_takeovers) == (0.0, 4)
     assert all(f.description for f in OnlineConfig.model_fields.values())
-
-
-def test_folds_keep_episodes_whole() -> None:
-    episode = np.repeat(np.arange(7), 5)
-    fold = two_folds(episode, np.random.default_rng(0))
-    assert all(len(set(fold[episode == e])) == 1 for e in range(7))
-    assert sorted(np.bincount(fold[::5])) == [3, 4]
-
-
-def corrections(wanted: float, predicted: float, noise: float = 0.0) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(0)
-    human = torch.arange(40) < 10
-    want = torch.where(human[:, None, None], wanted, 0.0) + noise * torch.randn(40, 4, 3, generator=g)
-    return {
-        "held_out": torch.full((40, 4, 3), predicted),
-        "wanted": want,
-        "mask": torch.ones(40, 4),
-        "human": human,
-    }
-
-
-def test_lambda_is_chosen_by_held_out_corrections() -> None:
-    right = choose_lambda(**corrections(0.2, 0.2))
-    assert right.lam == 1.0
-    assert right.costs[0.0] == pytest.approx(0.2)
-    assert right.costs[1.0] == pytest.approx(0.3 * 0.2)
-    assert choose_lambda(**corrections(0.2, 0.4)).lam == 0.5
-    assert choose_lambda(**corrections(0.2, -0.2)).lam == 0.0
-
-
-def test_too_small_a_gain_is_not_released() -> None:
-    barely = choose_lambda(**corrections(0.02, 0.02, noise=0.5))
-    assert 0 <= barely.gain < 0.03
-    assert barely.lam == 0.0
-    assert choose_lambda(**corrections(0.0, 0.0)).lam == 0.0
 
 
 def test_a_missing_column_is_named() -> None:

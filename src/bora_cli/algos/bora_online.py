@@ -1,17 +1,14 @@
-"""BORA-Online, top to bottom: evidence, critic, residual actor, choice of lambda.
+"""BORA-Online, top to bottom: evidence, critic, residual actor.
 
 The base policy is frozen.  A residual is learned from episodes in which a person took over now and then:
 A_final = A_base + lambda * A_residual.  Losses read cached tokens and base chunks; no backbone is involved.
 
 Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the zero target on autonomous
-ticks, the evidence rules and the held-out choice of lambda; with some twenty episodes they decide whether
-the base gets better or worse.  Residuals are in command units (1 = half the action range of a dimension).
+ticks and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.  Residuals are in command units (1 = half the action range of a dimension).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -271,56 +268,3 @@ def _mean_over(x: Tensor, chosen: Tensor) -> Tensor:
     """Return the mean of x [B] over chosen windows, 0 if there are none."""
     picked = chosen.to(x.dtype)
     return (x * picked).sum() / picked.sum().clamp(min=1.0)
-
-
-# --------------------------------------------------------------------------------------------- release
-
-
-@dataclass(frozen=True)
-class LambdaChoice:
-    """Outcome of the held-out choice.
-
-    lam: the chosen share of the residual, 0 where the gain was too small.  costs: cost of every candidate.
-    gain: relative reduction of the cost against lambda = 0 by the best candidate.
-    """
-
-    lam: float
-    costs: dict[float, float]
-    gain: float
-
-
-def two_folds(episode: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return fold 0 or 1 of every window, int [n]; windows of one episode share a fold."""
-    ids, position = np.unique(episode, return_inverse=True)
-    fold: NDArray[np.int64] = rng.permutation(np.arange(len(ids)) % 2)[position]
-    return fold
-
-
-@torch.no_grad()
-def choose_lambda(
-    held_out: Tensor,
-    wanted: Tensor,
-    mask: Tensor,
-    human: Tensor,
-    *,
-    candidates: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-    drift_weight: float = 0.3,
-    min_gain: float = 0.03,
-) -> LambdaChoice:
-    """Choose lambda on windows that the residual was not trained on.
-
-    cost(lambda) = rms |wanted - lambda held_out| over human windows + drift_weight * rms |lambda held_out|
-    over autonomous ones.  The best candidate must cut the cost of lambda = 0 by `min_gain`, or 0 is chosen.
-    held_out: float [n, H, A], residual of each window by the actor trained on the other fold, command units.
-    wanted: float [n, H, A], (executed - base) in command units.  mask: float [n, H].  human: bool [n].
-    A filter, not a proof: it knows corrections, not outcomes.
-    """
-    costs: dict[float, float] = {}
-    drift = window_mean((held_out**2).mean(-1), mask)
-    for lam in sorted({0.0, *candidates}):
-        error = window_mean(((wanted - lam * held_out) ** 2).mean(-1), mask)
-        cost = _mean_over(error, human).sqrt() + drift_weight * lam * _mean_over(drift, ~human).sqrt()
-        costs[lam] = float(cost)
-    best = min(costs, key=lambda lam: costs[lam])
-    gain = 1 - costs[best] / costs[0.0] if costs[0.0] > 0 else 0.0
-    return LambdaChoice(best if gain >= min_gain else 0.0, costs, gain)

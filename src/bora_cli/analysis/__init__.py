@@ -1,1 +1,1 @@
-"""What happened: value traces, critic tests, figures and the report, on arrays; no torch in these files."""
+"""What happened: value traces, critic tests, figures and the report; torch only where the critic itself is asked."""

@@ -81,6 +81,11 @@ def collect(
     Raises ConfigError if `out` holds another job's data.
     """
     hardware = load_profile(profile)
+    if hardware.robot.driver != "sim":
+        raise ConfigError(
+            f"Profile '{profile}' is for the robot driver '{hardware.robot.driver}', which this version does not have.",
+            "Use --profile sim; `bora profile check` says which parts of a profile have a driver.",
+        )
     job = CollectJob(
         profile, hardware.hash, task, setting, parse_gap(gap).identity, operator, quality, seed, image_size
     )

@@ -95,7 +95,7 @@ GAPS: dict[str, Gap] = {
         Gap("deployment", 1.0, _commands(0.08, -0.06, 0.03), (0.0, 0.02, 0.01), 0.7),
     )
 }
-"""Every gap at strength 1.  `deployment` combines milder versions of the three others."""
+"""Every gap at strength 1.  `deployment` combines the bias with milder versions of the other two."""
 
 
 def get_gap(name: str, strength: float = 1.0) -> Gap:

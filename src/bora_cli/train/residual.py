@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from bora_cli.algos.schedules import cosine
 from bora_cli.checkpoint import Trained, load_backbone
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.windows import build_windows
-from bora_cli.errors import CheckpointError, DataError
+from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.nn import polyak_update
 from bora_cli.models.policy import Actor
@@ -40,7 +40,7 @@ from bora_cli.models.residual import ResidualActor, ResidualConfig
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
 from bora_cli.train.clone import LOG_EVERY, adamw, set_rate, step
-from bora_cli.types import ActionSpec, Decision, Episode
+from bora_cli.types import ActionSpec, Controller, Decision, Episode
 
 Progress = Callable[[str, int, int], None]
 OnlineMethod = Literal["bora", "bc_interventions"]
@@ -81,7 +81,12 @@ def fit_residual(
 
     base: the frozen policy; its weights are not touched.  episodes: the online dataset.  offline: datasets for the
     other half of the critic's batches.  With too little evidence the residual stays zero and lam is 0.
+    Raises ConfigError for an unknown method, CheckpointError or DataError if the episodes do not fit.
     """
+    if method not in get_args(OnlineMethod):
+        raise ConfigError(
+            f"Unknown online method '{method}'.", f"Methods: {', '.join(get_args(OnlineMethod))}."
+        )
     torch.set_num_threads(1)
     config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
     rewards = InterventionRewards()
@@ -145,7 +150,7 @@ def online_buffer(
     w = build_windows(episodes, horizon=horizon, gamma=gamma, relabel=rewards)
     known = np.array([t in logged[e] for e, t in zip(w.episode, w.t, strict=True)], bool)
     known &= [not n or t in logged[e] for e, t, n in zip(w.episode, w.t_next, w.has_next, strict=True)]
-    w = w.take(known)
+    w = w.take(known & (w.controller != Controller.BLENDED))  # half of a ramp is not a correction
     if not len(w):
         raise DataError(
             "The online episodes hold no decision to learn from.", "Collect them with `bora online`."
