@@ -21,7 +21,7 @@ from bora_cli.types import F32, Episode, Observation
 
 TASK, PROMPT = "press_button", "press the button"
 CAMERAS = ("scene", "wrist")
-MAX_TICKS = 14
+MAX_TICKS = 24
 BIAS = np.array([0.010, -0.006, 0.0], np.float32)
 """What the biased world adds to every translation, m per tick."""
 
@@ -49,7 +49,7 @@ class ToyRig:
 
     def prepare(self, scene_seed: int) -> None:
         rng = stream("toy", scene_seed)
-        self.position = rng.uniform(-0.1, 0.1, 3).astype(np.float32)
+        self.position = (rng.choice([-1, 1], 3) * rng.uniform(0.15, 0.22, 3)).astype(np.float32)
         self.hand = self.action_spec.center[6:].copy()
         self.tick = 0
 
@@ -73,7 +73,7 @@ class ToyRig:
     def _picture(self, axis: int) -> Any:
         """Return an image with a bright square where the point is, uint8 [64, 64, 3]."""
         image = np.full((64, 64, 3), 40, np.uint8)
-        row, column = np.clip(32 + 200 * self.position[axis : axis + 2], 4, 60).astype(int)
+        row, column = np.clip(32 + 100 * self.position[axis : axis + 2], 4, 60).astype(int)
         image[row - 4 : row + 4, column - 4 : column + 4] = (250, 120, 30)
         return image
 
@@ -111,7 +111,7 @@ class Verdict:
 
 
 class ToyWatcher:
-    """Takes over twice per episode, at ticks 3 to 6 and 9 to 11."""
+    """Takes over twice per episode, at ticks 3 to 9 and 15 to 19."""
 
     def __init__(self, task: str = TASK, rng: np.random.Generator | None = None) -> None:
         """Accept what `Watcher` accepts."""
@@ -120,7 +120,7 @@ class ToyWatcher:
         """Do nothing."""
 
     def observe(self, rig: ToyRig, human_driving: bool) -> Verdict:
-        return Verdict(rig.tick in (3, 4, 5, 6, 9, 10, 11))
+        return Verdict(3 <= rig.tick < 10 or 15 <= rig.tick < 20)
 
 
 def toy_simulation(task: str, setting: str, gap: str, image_size: int) -> ToyRig:
