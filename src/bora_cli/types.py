@@ -69,7 +69,9 @@ class ActionSpec:
 
     def slice(self, group: str) -> slice:
         if group not in self.groups:
-            raise SchemaMismatch(f"Unknown action group '{group}'.", f"Known groups: {', '.join(self.groups)}.")
+            raise SchemaMismatch(
+                f"Unknown action group '{group}'.", f"Known groups: {', '.join(self.groups)}."
+            )
         return slice(*self.groups[group])
 
     def clip(self, action: F32) -> F32:
@@ -100,7 +102,9 @@ class ActionSpec:
         bad = [k for k in mine if mine[k] != theirs[k]]
         if bad:
             detail = "; ".join(f"{k}: {mine[k]} against {theirs[k]}" for k in bad)
-            raise SchemaMismatch(f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot.")
+            raise SchemaMismatch(
+                f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot."
+            )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,15 @@ Progress = Callable[[str, int, int], None]
 
 SCENES_PER_SHARD = 50
 SAVE_EVERY_S = 60.0
-WEIGHTS = {"target": 3.0, "relative": 3.0, "zoomed": 3.0, "scene": 3.0, "wrist": 3.0, "turn": 2.0, "kind": 0.3}
+WEIGHTS = {
+    "target": 3.0,
+    "relative": 3.0,
+    "zoomed": 3.0,
+    "scene": 3.0,
+    "wrist": 3.0,
+    "turn": 2.0,
+    "kind": 0.3,
+}
 """Weight of a label in the loss by the first word of its name, 1 elsewhere: where things are matters most."""
 
 
