@@ -74,8 +74,11 @@ class Pipeline:
 
     def claim(self) -> None:
         """Create the run directory, or check that it holds this run; raises ConfigError otherwise."""
-        from bora_cli.data.files import write_json
+        from bora_cli.data.files import in_use, write_json
+        from bora_cli.seeds import scene_seeds
 
+        for purpose in ("collect", "online", "release"):
+            scene_seeds(purpose, self.job.seed, 1)  # refuses a seed that would run out of scenes later
         file = self.root / "demo.json"
         if file.is_file():
             before = json.loads(file.read_text())
@@ -85,7 +88,7 @@ class Pipeline:
                     "Choose another --out.",
                 )
             return
-        if self.root.exists() and any(self.root.iterdir()):
+        if in_use(self.root):
             raise ConfigError(
                 f"{self.root} is not empty and holds no demo; expected a new or empty directory.",
                 "Choose another --out.",

@@ -95,6 +95,11 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON: {error}.", "Restore the file from a copy.") from None
 
 
+def in_use(directory: Path) -> bool:
+    """Return whether a directory holds anything but what an interrupted write left behind."""
+    return directory.is_dir() and any(not p.name.endswith(TEMPORARY) for p in directory.iterdir())
+
+
 def make_directory(path: Path, trace: Tracer = no_trace) -> None:
     """Create a directory and its parents, and sync the entries that are new."""
     missing = [p for p in (path, *path.parents) if not p.exists()]

@@ -105,13 +105,11 @@ def _recorded(pool: Workers, job: CollectJob, seeds: list[int]) -> Iterator[Epis
 
 
 def open_or_create(root: Path, job: dict[str, Any], sim: Simulation) -> Dataset:
-    """Open the dataset of a job, or create it; raises ConfigError if the directory belongs to another job."""
+    """Open the dataset of a job, or create it.
+
+    Raises ConfigError if the directory belongs to another job, DataError if it holds something else.
+    """
     if not (root / IDENTITY).is_file():
-        if root.exists() and any(root.iterdir()):
-            raise ConfigError(
-                f"{root} is not empty and holds no dataset; expected a new or empty directory.",
-                "Choose another --out.",
-            )
         return Dataset.create(
             root,
             spec=sim.action_spec,

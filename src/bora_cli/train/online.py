@@ -22,7 +22,7 @@ from typing import Any
 from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import write_json
+from bora_cli.data.files import in_use, write_json
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate
@@ -34,7 +34,7 @@ from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.operator import SimulatedOperator
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
-from bora_cli.train.residual import fit_residual
+from bora_cli.train.residual import fit_residual, require_online_method
 from bora_cli.types import Episode
 
 Progress = Callable[[str, int, int], None]
@@ -113,9 +113,12 @@ def run_rounds(
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
     data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
-    Raises ConfigError if `out` holds another run.
+    Raises ConfigError for bad input before anything runs, and if `out` holds another run.
     """
     checkpoint, out = Path(checkpoint), Path(out)
+    require_online_method(method)
+    scene_seeds("online", seed, rounds * episodes)  # refuses numbers for which there are no scenes
+    scene_seeds("release", seed, rounds * RELEASE_SCENES)
     hardware = load_profile("sim")
     job = OnlineJob(
         str(checkpoint),
@@ -158,7 +161,7 @@ def _claim(out: Path, job: OnlineJob) -> None:
     """Write job.json, or check that the one there is the same."""
     file = out / "job.json"
     if not file.is_file():
-        if out.exists() and any(out.iterdir()):
+        if in_use(out):
             raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
         write_json(file, asdict(job))
         return

@@ -83,10 +83,7 @@ def fit_residual(
     other half of the critic's batches.  With too little evidence the residual stays zero and lam is 0.
     Raises ConfigError for an unknown method, CheckpointError or DataError if the episodes do not fit.
     """
-    if method not in get_args(OnlineMethod):
-        raise ConfigError(
-            f"Unknown online method '{method}'.", f"Methods: {', '.join(get_args(OnlineMethod))}."
-        )
+    require_online_method(method)
     torch.set_num_threads(1)
     config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
     rewards = InterventionRewards()
@@ -111,6 +108,14 @@ def fit_residual(
         facts |= {f"critic_{k}": v for k, v in about.items()}
     facts |= fit_actor(residual, buffer, base, config, critic, seed, progress)
     return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
+
+
+def require_online_method(method: str) -> None:
+    """Raise ConfigError for a word that is no method of online learning."""
+    if method not in get_args(OnlineMethod):
+        raise ConfigError(
+            f"Unknown online method '{method}'.", f"Methods: {', '.join(get_args(OnlineMethod))}."
+        )
 
 
 def control_config() -> OnlineConfig:
