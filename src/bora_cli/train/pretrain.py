@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -107,8 +108,9 @@ def pretrain(
     held_out = _render(work, config.held_out_scenes, config, pool, progress, start=1000)
 
     backbone = build_tiny(VOCABULARY, config.seed)
-    torch.manual_seed(config.seed)
-    heads = Heads(backbone, train.state.shape[1], len(train.label_names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        heads = Heads(backbone, train.state.shape[1], len(train.label_names))
     averaged, averaged_heads = deepcopy(backbone.model), deepcopy(heads)
     model = nn.ModuleDict({"model": backbone.model, "heads": heads})
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -157,9 +159,7 @@ def pretrain(
     }
     backbone.save(out)
     write_json(out / "pretrain.json", report)
-    for file in [*work.glob("*.npz"), state_file]:
-        file.unlink(missing_ok=True)
-    work.rmdir()
+    shutil.rmtree(work)
     return report
 
 
