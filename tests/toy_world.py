@@ -67,8 +67,9 @@ class ToyRig:
         truncated = not success and self.tick >= MAX_TICKS
         return Outcome(applied, float(success) - 0.5 / MAX_TICKS, success, truncated, success)
 
-    def close(self) -> None:
-        """Do nothing; there is no renderer."""
+    def frame(self, camera: str = "scene", size: int = 320, fancy: bool = True) -> Any:
+        """Return a picture for people whose brightness is the tick, uint8 [size, size, 3]."""
+        return np.full((size, size, 3), self.tick, np.uint8)
 
     def _picture(self, axis: int) -> Any:
         """Return an image with a bright square where the point is, uint8 [64, 64, 3]."""
@@ -151,6 +152,7 @@ def toy_dataset(root: Path, episodes: list[Episode]) -> Dataset:
 def move_into_toy_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let evaluation and online rounds run in the point world instead of the simulation."""
     monkeypatch.setattr("bora_cli.evaluate.evaluate.simulation", toy_simulation)
+    monkeypatch.setattr("bora_cli.evaluate.film.simulation", toy_simulation)
     monkeypatch.setattr("bora_cli.train.online.simulation", toy_simulation)
     monkeypatch.setattr("bora_cli.train.online.SimulatedOperator", ToyOperator)
     monkeypatch.setattr("bora_cli.train.online.Watcher", ToyWatcher)

@@ -89,11 +89,11 @@ def collect(
     job = CollectJob(
         profile, hardware.hash, task, setting, parse_gap(gap).identity, operator, quality, seed, image_size
     )
+    seeds = scene_seeds("collect", seed, episodes)
     sim = simulation(task, setting, job.gap, image_size)
     dataset = open_or_create(Path(out), asdict(job), sim)
-    seeds = scene_seeds("collect", seed, episodes)[len(dataset) :]
     pool = workers or Workers(1)
-    for episode in _recorded(pool, job, seeds):
+    for episode in _recorded(pool, job, seeds[len(dataset) :]):
         dataset.append(episode)
         if progress is not None:
             progress("collect", len(dataset), episodes)

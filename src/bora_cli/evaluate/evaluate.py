@@ -86,9 +86,11 @@ class EvalResult:
 
 
 def checkpoint_hash(path: Path) -> str:
-    """Return a short hash that changes when any file of a checkpoint does."""
-    sizes = {f.name: f.read_bytes().hex() for f in sorted(Path(path).glob("*.safetensors"))}
-    return content_hash({"config": read_config(path), "weights": content_hash(sizes)})
+    """Return a short hash of everything a policy is; how many seconds its training took is not part of it."""
+    config = read_config(path)
+    facts = {k: v for k, v in config.get("provenance", {}).items() if k != "seconds"}
+    weights = {f.name: f.read_bytes().hex() for f in sorted(Path(path).glob("*.safetensors"))}
+    return content_hash({"config": config | {"provenance": facts}, "weights": content_hash(weights)})
 
 
 @lru_cache(maxsize=3)
