@@ -179,10 +179,14 @@ def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
 
 
 def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, float]:
-    """Return the action-swap scores and the action sensitivity on the full windows of successful episodes."""
+    """Return the action-swap scores and the action sensitivity on the full windows of successful episodes.
+
+    Where fewer than two episodes succeeded, all are used: one of the swaps takes a chunk from another episode.
+    """
     w = buffer.windows
-    full = (w.mask.sum(1) == w.mask.shape[1]) & w.success
-    good = w.take(full if full.any() else w.mask.sum(1) == w.mask.shape[1])
+    full = w.mask.sum(1) == w.mask.shape[1]
+    chosen = full & w.success
+    good = w.take(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
     rows = buffer.first[good.episode] + good.t
     tokens, state = buffer.tokens[0][rows], buffer.state[rows]
     spec = scorer.trained.spec.action

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -89,8 +90,9 @@ def checkpoint_hash(path: Path) -> str:
     """Return a short hash of everything a policy is; how many seconds its training took is not part of it."""
     config = read_config(path)
     facts = {k: v for k, v in config.get("provenance", {}).items() if k != "seconds"}
-    weights = {f.name: f.read_bytes().hex() for f in sorted(Path(path).glob("*.safetensors"))}
-    return content_hash({"config": config | {"provenance": facts}, "weights": content_hash(weights)})
+    files = sorted(Path(path).glob("*.safetensors"))
+    weights = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return content_hash({"config": config | {"provenance": facts}, "weights": weights})
 
 
 @lru_cache(maxsize=3)
