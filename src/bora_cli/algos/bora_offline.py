@@ -10,7 +10,7 @@ GAE lambda, policy spread, refresh of the old policy.  Where we differ on purpos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
 import torch
@@ -79,8 +79,11 @@ class OfflineConfig(BaseModel):
     gate_margin: float = Field(default=0.0, description="margin of the gate, in units of value")
 
     # actor
-    lambda_bc: float = Field(default=1.0, ge=0, description="weight of behaviour cloning, on all data")
-    lambda_ppo: float = Field(default=0.3, ge=0, description="weight of the clipped surrogate")
+    lambda_bc: float = Field(default=1.0, ge=0, description="weight of behaviour cloning")
+    gate_bc: bool = Field(
+        default=True, description="do not clone windows that the gate rejects either (paper, per window)"
+    )
+    lambda_ppo: float = Field(default=1.0, ge=0, description="weight of the clipped surrogate")
     ppo_clip: float = Field(default=0.2, gt=0, description="clip range of the likelihood ratio")
     sigma_pi: float = Field(
         default=0.2, gt=0, description="spread of the policy around its sample, normalised units"
@@ -192,9 +195,8 @@ def advantages(batch: Batch, config: OfflineConfig, critic: Critic | None = None
 def open_gate(adv: Tensor, mask: Tensor, config: OfflineConfig) -> Tensor:
     """Return which windows the surrogate may use, float [B] of 0 and 1, from raw advantages [B, H].
 
-    Only windows whose actions were better than the policy's value on average are followed.
-    Paper: one decision for the whole batch, including behaviour cloning.  Ours: one per window, cloning
-    always on.
+    Only windows whose actions were better than the policy's value on average are followed, and cloned.
+    Paper: one decision for the whole batch.  Ours: one per window.
     """
     mean = window_mean(adv, mask)
     if config.gate == "off":
@@ -245,7 +247,8 @@ def actor_loss(
     log_ratio = gaussian_log_ratio(batch.a, mu, mu_old, config)
     ratio = log_ratio.exp()
     ppo = (chi * window_mean(surrogate(ratio, weight, config.ppo_clip), batch.mask)).mean()
-    bc, info = bc_loss(expert, teacher, batch, cp, generator=generator)
+    cloned = replace(batch, mask=batch.mask * chi[:, None]) if config.gate_bc else batch
+    bc, info = bc_loss(expert, teacher, cloned, cp, generator=generator)
     skip = config.gate == "batch" and not bool(chi.any())
     with torch.no_grad():
         used = batch.mask * chi[:, None] > 0

@@ -4,7 +4,8 @@ The base policy is frozen.  A residual is learned from episodes in which a perso
 A_final = A_base + lambda * A_residual.  Losses read cached tokens and base chunks; no backbone is involved.
 
 Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the zero target on autonomous
-ticks and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.  Residuals are in command units (1 = half the action range of a dimension).
+ticks and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.
+Residuals are in command units (1 = half the action range of a dimension).
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ class OnlineConfig(BaseModel):
         default=0.03, ge=0, description="keeps autonomous windows near the previous residual"
     )
     lambda_l2: float = Field(default=2e-4, ge=0, description="weight of the squared residual")
-    lambda_improve: float = Field(default=0.0, ge=0, description="weight of the improvement hinge")
+    lambda_improve: float = Field(default=0.35, ge=0, description="weight of the improvement hinge")
     margin: float = Field(default=0.0, description="margin of the hinge, units of value")
     smooth: float = Field(default=0.0, ge=0, description="width of a softplus hinge; 0 = the plain hinge")
     lambda_q: float = Field(default=0.0, ge=0, description="weight of pushing q of the final chunk up")
 
-    update_critic: bool = Field(default=False, description="train the inherited critic on the mixed batch")
+    update_critic: bool = Field(default=True, description="train the inherited critic on the mixed batch")
     critic_lr: float = Field(default=1e-4, gt=0, description="critic learning rate")
     lambda_inherit: float = Field(
         default=0.0, ge=0, description="keeps q on offline windows near the inherited one"
@@ -92,9 +93,7 @@ class OnlineConfig(BaseModel):
             bc_over=10_000,
             stay_other=0.0,
             w_net=0.0,
-            lambda_improve=0.35,
             lambda_q=0.25,
-            update_critic=True,
         )
 
     def lam(self, update: int) -> float:

@@ -86,7 +86,7 @@ def mixed_style(rng: np.random.Generator, task: str) -> OperatorStyle:
     slow, speed = float(rng.uniform(0.4, 0.6)), float(rng.uniform(0.75, 1.0))
     low, high = mixture.sizes.get(name, (0.0, 0.0))
     return OperatorStyle(
-        noise=0.12,
+        noise=0.06,
         goal_error_m=0.003,
         speed=slow if name == "hesitate" else speed,
         mistake=None if name == "good" else name,

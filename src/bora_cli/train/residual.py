@@ -121,7 +121,12 @@ def require_online_method(method: str) -> None:
 def control_config() -> OnlineConfig:
     """Return the control "BC on interventions": corrections alone, no evidence rule, no pull towards the base."""
     return OnlineConfig(
-        min_takeovers=1, stay_success=0.0, stay_other=0.0, lambda_anchor=0.0, update_critic=False
+        min_takeovers=1,
+        stay_success=0.0,
+        stay_other=0.0,
+        lambda_anchor=0.0,
+        lambda_improve=0.0,
+        update_critic=False,
     )
 
 
