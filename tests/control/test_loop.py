@@ -287,7 +287,8 @@ def test_the_loop_may_be_stopped_early() -> None:
     episode = run(FakeRig(max_ticks=30), max_ticks=7)
     assert len(episode) == 7
     assert (episode.terminated[-1], episode.truncated[-1]) == (False, True)
-    assert run(FakeRig(succeeds_at=7), max_ticks=7).terminated[-1]
+    both = run(FakeRig(succeeds_at=7), max_ticks=7)
+    assert (both.terminated[-1], both.truncated[-1]) == (True, False)
 
 
 def test_the_same_noise_gives_the_same_episode() -> None:

@@ -43,6 +43,8 @@ def test_a_collection_is_a_sound_dataset(three: Dataset) -> None:
     assert all((e.controller == Controller.DEMO).all() for e in episodes)
     assert all(e.images["wrist"].shape == (len(e), 16, 16, 3) for e in episodes)
     assert len({e.state.tobytes() for e in episodes}) == 3
+    hands = {e.human[0, 6:].tobytes() for e in episodes}
+    assert len(hands) == 3  # everyone starts to open the hand, each with noise of his own
     meta = episodes[0].meta
     assert meta["profile_hash"] == load_profile("sim").hash
     assert (meta["task"], meta["quality"], meta["gap"]) == ("press_button", "mixed", "none@1.0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_training_changes_the_weights(whole: Path) -> None:
     trained = Backbone.load(whole).model.state_dict()
     assert all(torch.isfinite(v).all() for v in trained.values())
     assert any(not torch.equal(v, trained[k]) for k, v in fresh.model.state_dict().items())
+
+
+def test_the_averaged_weights_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last: dict[str, dict[str, torch.Tensor]] = {}
+    real = module.polyak_update
+
+    def spy(target: torch.nn.Module, source: torch.nn.Module, rate: float) -> None:
+        real(target, source, rate)
+        if not isinstance(source, module.Heads):
+            last["averaged"], last["trained"] = deepcopy(target.state_dict()), deepcopy(source.state_dict())
+
+    monkeypatch.setattr(module, "polyak_update", spy)
+    pretrain(tmp_path / "backbone", CONFIG)
+    exported = Backbone.load(tmp_path / "backbone").model.state_dict()
+    assert all(torch.equal(v, last["averaged"][k]) for k, v in exported.items())
+    assert any(not torch.equal(v, last["trained"][k]) for k, v in exported.items())
 
 
 def test_interrupted_everywhere_it_ends_the_same(whole: Path, tmp_path: Path) -> None:

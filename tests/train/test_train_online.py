@@ -99,6 +99,15 @@ def on_call(module: Any, name: str, call: int) -> Callable[[pytest.MonkeyPatch],
     return patch
 
 
+def while_the_policy_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "actor.safetensors").write_bytes(b"torn")
+        raise Killed
+
+    monkeypatch.setattr(online.shutil, "copytree", die)
+
+
 KILLS = {
     "before the first episode": on_call(Dataset, "append", 1),
     "between two episodes": on_call(Dataset, "append", 2),
@@ -111,7 +120,7 @@ KILLS = {
     "before the second update": on_call(online, "fit_residual", 1),
     "before the second release test": on_call(online, "evaluate", 1),
     "before the release": on_call(online, "_release", 1),
-    "while the policy is copied": on_call(online.shutil, "copytree", 1),
+    "while the policy is copied": while_the_policy_is_copied,
 }
 
 
@@ -191,6 +200,7 @@ def test_what_happened_is_counted(toy_policy: Path, monkeypatch: pytest.MonkeyPa
     assert len(set(scenes)) == 6
     assert all(RANGES["online"][0] <= s < RANGES["online"][1] for s in scenes)
     assert all(e.images["scene"].shape == (len(e), 64, 64, 3) for e in episodes)
+    assert len({e.decisions[0].noise_seed for e in episodes}) == 6
     first = result["rounds"][0]
     assert first["episodes"] == 3
     assert first["ticks"] == sum(len(e) for e in episodes[:3])
