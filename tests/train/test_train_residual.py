@@ -14,12 +14,13 @@ from torch import Tensor
 
 from bora_cli.algos.bora_online import OnlineConfig, is_human
 from bora_cli.algos.rewards import InterventionRewards
-from bora_cli.checkpoint import Trained, load_trained
+from bora_cli.checkpoint import Trained, load_trained, save_trained
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.vlm import Backbone
 from bora_cli.seeds import stream
+from bora_cli.train.offline import train
 from bora_cli.train.residual import fit_residual, online_buffer
 from bora_cli.types import F32, Controller, Decision, Episode, Observation
 from toy_world import BIAS, TASK, ToyOperator, ToyRig, ToyWatcher, Verdict, toy_dataset
@@ -186,6 +187,23 @@ def test_cloning_corrections_is_content_with_one(
     assert trained.provenance["method"] == facts["method"] == "bc_interventions"
 
 
+def test_the_control_must_start_from_the_policy_that_made_the_episodes(
+    base: Trained, online: Path, toy_policy: Path, tmp_path: Path
+) -> None:
+    """Another policy on the same backbone would get a residual that was learned on top of other chunks."""
+    train("bc_interventions", data=[online], init=toy_policy, out=tmp_path / "control")
+    assert load_trained(tmp_path / "control").lam > 0
+    other = deepcopy(base)
+    with torch.no_grad():
+        for weight in other.actor.expert.parameters():
+            weight.mul_(1.1)
+    save_trained(tmp_path / "other", other)
+    with pytest.raises(
+        CheckpointError, match=r"recorded with another policy .* Give --init with the policy the"
+    ):
+        train("bc_interventions", data=[online], init=tmp_path / "other", out=tmp_path / "x")
+
+
 def test_unknown_method(base: Trained, online: Path, toy_demos: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"Unknown online method 'bara'\. Methods: bora, bc_interventions\."
@@ -249,7 +267,7 @@ def test_a_constant_bias_is_found(base: Trained, toy_demos: Path, tmp_path: Path
     """The robot adds a constant to every command; corrections subtract it; the residual is their compromise.
 
     Least squares by hand, in command units: corrections pull to t = -bias, everything else to 0, so the constant is
-    t / (1 + w) with w the sum of the other weights.
+    t / (1 + w) with w the sum of the other weights.  The critic of the fixture knows nothing, so it stays out.
     """
     unit = base.spec.action.half_range
     wanted = np.zeros(18, np.float32)
@@ -257,12 +275,13 @@ def test_a_constant_bias_is_found(base: Trained, toy_demos: Path, tmp_path: Path
     policy = Planner(base.backbone_hash)
     made = [assisted(policy, 300_100 + i, Compensator(-wanted * unit), LongWatcher()) for i in range(5)]
     data = toy_dataset(tmp_path / "biased", made)
-    trained, _ = fit_residual(base, data.root, [toy_demos], method=method)
+    config = OnlineConfig(lambda_improve=0.0, update_critic=False)
+    trained, _ = fit_residual(base, data.root, [toy_demos], method=method, config=config)
     assert trained.lam == 1.0
     np.testing.assert_allclose(constant_of(trained)[:4], wanted[:4], rtol=0.10)
     if method == "bora":
-        config = OnlineConfig(updates=1500)
-        patient, facts = fit_residual(base, data.root, [toy_demos], config=config)
+        patience = config.model_copy(update={"updates": 1500})
+        patient, facts = fit_residual(base, data.root, [toy_demos], config=patience)
         others = config.stay_other * facts["stay_factor"] + config.lambda_anchor + config.lambda_l2
         np.testing.assert_allclose(constant_of(patient), wanted / (1 + others), atol=0.002)
 

@@ -43,7 +43,7 @@ from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
 from bora_cli.train.clone import LOG_EVERY, adamw, clone, set_rate, step
-from bora_cli.train.residual import fit_residual
+from bora_cli.train.residual import fit_residual, require_made_by
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
@@ -177,9 +177,9 @@ def _clone_corrections(
             "bc_interventions needs one dataset of online episodes and the policy that made them.",
             "Give --data RUN/online/episodes and --init with the policy the online run started from.",
         )
-    trained, facts = fit_residual(
-        load_trained(init), Path(data[0]), [], method="bc_interventions", seed=seed, progress=progress
-    )
+    base, episodes = load_trained(init), Path(data[0])
+    require_made_by(base, episodes)
+    trained, facts = fit_residual(base, episodes, [], method="bc_interventions", seed=seed, progress=progress)
     trained.provenance |= {"training": facts, "init": str(init), "online_data": str(data[0])}
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}

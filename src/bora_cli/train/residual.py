@@ -35,7 +35,7 @@ from bora_cli.data.windows import build_windows
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.nn import polyak_update
-from bora_cli.models.policy import Actor
+from bora_cli.models.policy import Actor, chunk_noise
 from bora_cli.models.residual import ResidualActor, ResidualConfig
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
@@ -116,6 +116,23 @@ def require_online_method(method: str) -> None:
         raise ConfigError(
             f"Unknown online method '{method}'.", f"Methods: {', '.join(get_args(OnlineMethod))}."
         )
+
+
+def require_made_by(base: Trained, episodes: Path) -> None:
+    """Raise CheckpointError unless the logged base chunks are those of this policy.
+
+    A chunk is a function of what is logged beside it: tokens, state and the seed of the noise.
+    """
+    for episode in Dataset.open(episodes).episodes(images=False):
+        for decision in episode.decisions[:1]:
+            z, state = _stack([decision.tokens]), _stack([episode.state[decision.t_start]])
+            noise = chunk_noise(decision.noise_seed, base.spec)
+            again = base.actor.base_chunk(z, state, noise, base.spec.steps)[0].numpy()
+            if not (np.abs(again - decision.base) <= 1e-3 * base.spec.action.half_range).all():
+                raise CheckpointError(
+                    f"{episodes} was recorded with another policy than the one given; its base chunks differ.",
+                    "Give --init with the policy the online run started from.",
+                )
 
 
 def control_config() -> OnlineConfig:
