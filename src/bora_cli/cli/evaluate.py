@@ -81,6 +81,7 @@ def analyze_command(
     checkpoint: o.Checkpoint,
     data: o.Data,
     out: o.Out,
+    seed: o.Seed = 0,
     json: o.Json = False,
 ) -> None:
     """Ask the critic about recorded episodes: does it foresee success, does it look at the action?"""
@@ -91,7 +92,7 @@ def analyze_command(
 
     ui = o.ui_of(ctx)
     with ui.progress() as progress:
-        result = analyze(checkpoint, data=data, out=out, progress=progress)
+        result = analyze(checkpoint, data=data, out=out, seed=seed, progress=progress)
     ui.report(result, json)
 
 

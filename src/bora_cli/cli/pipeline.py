@@ -170,7 +170,7 @@ class Pipeline:
             "Ask the critic",
             (
                 f"bora analyze {self._at('policies/bora_offline')} --data {self._at('rollouts')}"
-                f" --out {self._at('analysis')}",
+                f" --seed {job.seed} --out {self._at('analysis')}",
             ),
             self._analyze,
         )
