@@ -178,5 +178,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(3)
     except SystemExit as leaving:
         if leaving.code == 130:
-            print_error("stopped by Ctrl-C.", "Nothing is half written; the same command may be run again.")
+            print_error("stopped by Ctrl-C.", "No recorded episode is lost; run the same command again.")
         raise
