@@ -235,8 +235,8 @@ def test_profiles_cannot_be_changed_in_memory() -> None:
 
 
 def test_sim_profile_equals_the_simulation() -> None:
-    simulation = pytest.importorskip("bora_cli.sim.simulation")
-    arm_hand = pytest.importorskip("bora_cli.sim.arm_hand")
+    from bora_cli.sim import arm_hand, simulation
+
     profile = load_profile("sim")
     profile.action_spec.require_same(simulation.action_spec(), "sim.toml against the simulation")
     limits = profile.limits

@@ -250,7 +250,8 @@ def test_a_closed_pipe_is_no_crash() -> None:
 
 def test_interrupted_collection_is_readable_and_can_be_continued(tmp_path: Path) -> None:
     """SIGINT while collecting: exit code 130, whole episodes only, and the same command goes on."""
-    dataset = pytest.importorskip("bora_cli.data.dataset")
+    from bora_cli.data import dataset
+
     command = [sys.executable, "-m", "bora_cli", "collect", "--task", "press_button", "--episodes", "40"]
     command += ["--image-size", "16", "--workers", "1", "--out", "demos", "--json"]
     process = subprocess.Popen(

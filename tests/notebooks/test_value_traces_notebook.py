@@ -94,7 +94,6 @@ def test_it_exports_to_html(run, tmp_path):
     assert "AUROC exceeds 0.8" in out.read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="the committed example is made from a run of the demo")
 def test_the_committed_example_opens_by_default():
     page = html(notebook().app.run()[0])
     assert "Nothing to show" not in page

@@ -34,8 +34,6 @@ class OnlineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    episodes_per_round: int = Field(default=10, gt=0, description="episodes collected per round")
-    rounds: int = Field(default=2, gt=0, description="collect-update-release cycles")
     min_takeovers: int = Field(
         default=4, ge=1, description="no update (lambda stays 0) with fewer takeovers in all episodes"
     )
