@@ -29,6 +29,12 @@ def ui_of(ctx: typer.Context) -> Ui:
     return ctx.obj if isinstance(ctx.obj, Ui) else Ui()
 
 
+def was_given(ctx: typer.Context, name: str) -> bool:
+    """Tell whether a parameter stood on the command line, rather than having its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def known(what: str, names: Sequence[str]) -> Callable[[str], str]:
     """Return an option callback that accepts only `names`; what may follow an "@" is left to the library."""
 

@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 
 from bora_cli.cli import options as o
+from bora_cli.errors import ConfigError
+
+TAKES = {
+    "cp": ("--backbone", "--updates", "--preset"),
+    "filtered_bc": ("--backbone", "--updates", "--preset"),
+    "bora": ("--backbone", "--init", "--updates", "--preset"),
+    "bc_interventions": ("--init",),
+}
+"""What a method of `bora train` takes beside --data, --out and --seed."""
 
 Updates = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Gradient steps; the preset's number if absent.")
@@ -32,7 +41,8 @@ def train_command(
         typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; the built-in one if absent."),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Start from the weights of this policy.")
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="Policy that bora or bc_interventions starts from."),
     ] = None,
     seed: o.Seed = 0,
     updates: Updates = None,
@@ -50,6 +60,7 @@ def train_command(
     prefers what the critic says went better than usual. bc_interventions copies the corrections of an
     online run onto the policy of --init.
     """
+    _require_used(ctx, method)
     o.require_datasets(data)
     o.require_new(out)
     if init is not None:
@@ -71,6 +82,23 @@ def train_command(
         )
     ui.report(result, json)
     ui.say(f"next: bora eval {out} --task TASK")
+
+
+def _require_used(ctx: typer.Context, method: str) -> None:
+    """Raise ConfigError for options that were given and that the method does not use."""
+    optional = {option for options in TAKES.values() for option in options}
+    given = [f"--{name}" for name in ctx.params if o.was_given(ctx, name)]
+    unused = [option for option in given if option in optional and option not in TAKES[method]]
+    if not unused:
+        return
+    hint = "Leave it out." if len(unused) == 1 else "Leave them out."
+    if "--init" in unused:
+        hint += " --init names the policy that bora improves, or that bc_interventions corrects."
+    raise ConfigError(
+        f"{method} has no use for {', '.join(unused)}; beside --data, --out, --seed it takes"
+        f" {', '.join(TAKES[method])}.",
+        hint,
+    )
 
 
 def online_command(
