@@ -7,17 +7,43 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from bora_cli import __version__
 from bora_cli.cli.app import COMMANDS, build
 
-HEAVY = {"torch", "transformers", "matplotlib", "polars", "pyarrow", "mujoco", "numpy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "safetensors",
+    "matplotlib",
+    "polars",
+    "pyarrow",
+    "mujoco",
+    "gymnasium",
+    "av",
+    "PIL",
+    "numpy",
+    "pydantic",
+}
 ENTRIES = [entry for _, commands in COMMANDS for entry, _ in commands]
 PLAIN = {**os.environ, "COLUMNS": "80", "LINES": "40", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+def every_command() -> Iterator[tuple[str, ...]]:
+    """Yield the path of every command and of every group of commands."""
+    open_ends: list[tuple[tuple[str, ...], Any]] = [((), typer.main.get_command(build()))]
+    while open_ends:
+        path, group = open_ends.pop()
+        for name, command in getattr(group, "commands", {}).items():
+            open_ends.append(((*path, name), command))
+            yield (*path, name)
 
 
 def bora(*arguments: str, env: dict[str, str] = PLAIN) -> subprocess.CompletedProcess[str]:
@@ -55,15 +81,24 @@ def test_help_imports_nothing_heavy() -> None:
     assert not HEAVY & set(result.stderr.split())
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_every_command_explains_itself(entry: object) -> None:
-    name = entry.name  # type: ignore[attr-defined]
-    result = CliRunner().invoke(build(), [name, "--help"], env=PLAIN)
+@pytest.mark.parametrize("path", sorted(every_command()), ids=" ".join)
+def test_every_command_explains_itself_on_one_screen(path: tuple[str, ...]) -> None:
+    """At most 40 lines of 80 columns, the options in a panel, and one example, of this very command."""
+    result = CliRunner().invoke(build(), [*path, "--help"], env=PLAIN)
+    lines = result.output.splitlines()
     assert result.exit_code == 0
-    assert "Usage:" in result.output
-    assert max(cell_len(line) for line in result.output.splitlines()) <= 80
-    group = "COMMAND [ARGS]" in result.output
-    assert group or f"Example: {entry.example}" in " ".join(result.output.split())  # type: ignore[attr-defined]
+    assert len(lines) <= 40
+    assert max(cell_len(line) for line in lines) <= 80
+    assert any(line.startswith("╭─ Options ─") for line in lines)
+    examples = [line.strip() for line in lines if "Example" in line]
+    assert len(examples) == 1
+    assert examples[0].startswith(f"Example: bora {' '.join(path)}")
+
+
+def test_the_examples_of_the_first_screen_are_those_of_the_commands() -> None:
+    for entry in ENTRIES:
+        output = CliRunner().invoke(build(), [entry.name, "--help"], env=PLAIN).output
+        assert f"Example: {entry.example}" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

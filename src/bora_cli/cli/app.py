@@ -135,7 +135,7 @@ def build() -> typer.Typer:
     for _, commands in COMMANDS:
         for entry, target in commands:
             if isinstance(target, typer.Typer):
-                app.add_typer(target, name=entry.name, help=entry.summary)
+                app.add_typer(target, name=entry.name, help=entry.summary, epilog=f"Example: {entry.example}")
             else:
                 app.command(entry.name, epilog=f"Example: {entry.example}")(target)
     return app

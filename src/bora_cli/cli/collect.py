@@ -14,33 +14,29 @@ def command(
     ctx: typer.Context,
     *,
     task: o.Task,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset to make or to continue.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset to make or continue.")],
     episodes: o.Episodes = 100,
     profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
     operator: Annotated[
         str,
-        typer.Option(
-            metavar=o.choice(o.OPERATORS), help="Who demonstrates.", callback=o.known("operator", o.OPERATORS)
-        ),
+        typer.Option(metavar="NAME", help="Who: simulated.", callback=o.known("operator", o.OPERATORS)),
     ] = "simulated",
     quality: Annotated[
         str,
         typer.Option(
-            metavar=o.choice(o.QUALITIES), help="How well.", callback=o.known("quality", o.QUALITIES)
+            metavar="NAME", help=f"{o.choice(o.QUALITIES)}.", callback=o.known("quality", o.QUALITIES)
         ),
     ] = "mixed",
     setting: o.Setting = "standard",
     gap: o.Gap = "none",
     seed: o.Seed = 0,
     workers: o.WorkerCount = 0,
-    image_size: Annotated[
-        int, typer.Option(min=16, max=512, metavar="N", help="Side of the camera images, px.")
-    ] = 64,
+    image_size: Annotated[int, typer.Option(min=16, max=512, metavar="PX", help="Side of the images.")] = 64,
     json: o.Json = False,
 ) -> None:
     """Record demonstrations into a dataset.
 
-    Interrupted? The same command continues where it stopped and gives the same data.
+    Interrupted? The same command goes on, and ends with the same data.
     """
     o.require_writable(out)
     from bora_cli.evaluate.collect import collect

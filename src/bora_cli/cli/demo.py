@@ -16,18 +16,16 @@ def command(
     *,
     task: o.Task = "pick_toy",
     seed: o.Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Run directory to make or to continue.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run to make or continue.")] = None,
     gap: o.Gap = "deployment",
-    quick: Annotated[bool, typer.Option("--quick", help="A smoke test: tiny numbers, no meaning.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke test; its numbers mean nothing.")] = False,
     workers: o.WorkerCount = 0,
     json: o.Json = False,
 ) -> None:
     """Run the whole method on this machine, in minutes.
 
-    Collect, imitate, improve offline with a critic, adapt online with take-overs, evaluate, analyze, report.
-    Interrupted? The same command goes on where it stopped.
+    Collect, imitate, improve offline with a critic, adapt online with takeovers,
+    evaluate, analyze, report. Interrupted? The same command goes on.
     """
     from bora_cli.cli.pipeline import Job, Pipeline
     from bora_cli.evaluate.workers import Workers

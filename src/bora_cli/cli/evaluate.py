@@ -26,13 +26,13 @@ def eval_command(
     video: o.Film = None,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also record the episodes into a dataset (made or continued)."),
+        typer.Option(metavar="DIR", help="Also record a dataset (made or continued)."),
     ] = None,
     json: o.Json = False,
 ) -> None:
     """Count the successes of a policy acting alone, with a 95 % interval.
 
-    Scenes are SEED, SEED+1, ...: two checkpoints evaluated with the same seed met the same scenes.
+    Scenes are SEED, SEED+1, ...: with the same seed two policies meet the same.
     """
     o.require_checkpoint(checkpoint)
     o.require_film(video)

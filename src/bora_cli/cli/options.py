@@ -52,8 +52,8 @@ def known(what: str, names: Sequence[str]) -> Callable[[str], str]:
 
 
 def choice(names: Sequence[str]) -> str:
-    """Return the placeholder that lists the names in help."""
-    return "|".join(names)
+    """Return the names as help lists them."""
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 def as_document(record: Any) -> dict[str, Any]:
@@ -113,30 +113,24 @@ def require_film(path: Path | None) -> None:
 
 Task = Annotated[
     str,
-    typer.Option("--task", metavar=choice(TASKS), help="What to do.", callback=known("task", TASKS)),
+    typer.Option("--task", metavar="TASK", help=f"{choice(TASKS)}.", callback=known("task", TASKS)),
 ]
 Setting = Annotated[
     str,
-    typer.Option(
-        metavar=choice(SETTINGS),
-        help="Objects as in training, or never seen.",
-        callback=known("setting", SETTINGS),
-    ),
+    typer.Option(metavar="SETTING", help="Objects: standard or unseen.", callback=known("setting", SETTINGS)),
 ]
 Gap = Annotated[
     str,
     typer.Option(
-        metavar=choice(GAPS),
-        help="Execution gap; GAP@0.5 is half as strong.",
-        callback=known("gap", GAPS),
+        metavar="GAP", help=f"{choice(GAPS)}; GAP@0.5 is half as strong.", callback=known("gap", GAPS)
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed; the same seed gives the same result.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]
 Episodes = Annotated[int, typer.Option(min=1, metavar="N", help="How many episodes.")]
 WorkerCount = Annotated[
-    int, typer.Option("--workers", min=0, metavar="N", help="Processes; 0 uses every core.")
+    int, typer.Option("--workers", min=0, metavar="N", help="Processes; 0: one per core.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Data = Annotated[
     list[Path], typer.Option("--data", metavar="DIR", help="Dataset to read; repeat for several.")
 ]

@@ -19,7 +19,7 @@ TAKES = {
 """What a method of `bora train` takes beside --data, --out and --seed."""
 
 Updates = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Gradient steps; the preset's number if absent.")
+    int | None, typer.Option(min=1, metavar="N", help="Gradient steps; else the preset's number.")
 ]
 
 
@@ -29,8 +29,8 @@ def train_command(
     method: Annotated[
         str,
         typer.Argument(
-            metavar=o.choice(o.METHODS),
-            help="How to learn.",
+            metavar="METHOD",
+            help=f"{o.choice(o.METHODS)}.",
             callback=o.known("method", o.METHODS),
         ),
     ],
@@ -38,7 +38,7 @@ def train_command(
     out: o.Out,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; the built-in one if absent."),
+        typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; else the built-in one."),
     ] = None,
     init: Annotated[
         Path | None,
@@ -48,17 +48,15 @@ def train_command(
     updates: Updates = None,
     preset: Annotated[
         str,
-        typer.Option(
-            metavar=o.choice(o.PRESETS), help="Hyper-parameters.", callback=o.known("preset", o.PRESETS)
-        ),
+        typer.Option(metavar="NAME", help="Numbers: sim or paper.", callback=o.known("preset", o.PRESETS)),
     ] = "sim",
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
 
-    cp imitates every demonstration, filtered_bc only the successful ones; bora also learns a critic and
-    prefers what the critic says went better than usual. bc_interventions copies the corrections of an
-    online run onto the policy of --init.
+    cp imitates every demonstration, filtered_bc only the successful ones; bora
+    also learns a critic and prefers what went better than usual.
+    bc_interventions copies the corrections of an online run onto --init.
     """
     _require_used(ctx, method)
     o.require_datasets(data)
@@ -106,21 +104,21 @@ def online_command(
     *,
     checkpoint: o.Checkpoint,
     task: o.Task,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run directory to make or to continue.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run to make or continue.")],
     gap: o.Gap = "none",
     setting: o.Setting = "standard",
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of collecting and updating.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often: collect, learn, test.")] = 2,
     episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes per round.")] = 10,
     seed: o.Seed = 0,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Datasets to mix in; those of the checkpoint if absent."),
+        typer.Option(metavar="DIR", help="Datasets to mix in; else those of CHECKPOINT."),
     ] = None,
     method: Annotated[
         str,
         typer.Option(
-            metavar=o.choice(o.ONLINE_METHODS),
-            help="What learns from the takeovers.",
+            metavar="METHOD",
+            help=f"{o.choice(o.ONLINE_METHODS)}.",
             callback=o.known("method", o.ONLINE_METHODS),
         ),
     ] = "bora",
@@ -129,8 +127,8 @@ def online_command(
 ) -> None:
     """Let the policy act, take over where it fails, and learn a correction on top of it.
 
-    The base policy stays frozen.  A correction is released only if it does not lower the success of the
-    unaided policy on scenes kept for that purpose.
+    The base policy stays frozen. A correction is released only if it does not
+    lower the success of the policy alone, on scenes kept for that purpose.
     """
     o.require_checkpoint(checkpoint)
     o.require_writable(out)
