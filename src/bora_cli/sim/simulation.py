@@ -25,7 +25,8 @@ from bora_cli.sim.arm_hand import (
     hand_control,
 )
 from bora_cli.sim.engine import mujoco
-from bora_cli.sim.gaps import Gap, get_gap
+from bora_cli.sim.gap_effects import apply_gap
+from bora_cli.sim.gaps import Gap, parse_gap
 from bora_cli.sim.limits import (
     DT,
     HAND_RATE,
@@ -91,7 +92,7 @@ class Simulation:
         self._rules = get_task(task)
         self.task = task
         self.setting = setting
-        self.gap = get_gap(gap) if isinstance(gap, str) else gap
+        self.gap = parse_gap(gap) if isinstance(gap, str) else gap
         self.image_size = image_size
         self.action_spec = action_spec()
         self.state_names = STATE_NAMES
@@ -123,6 +124,7 @@ class Simulation:
             np.array(ARM_HOME), self._position, self._rotation, iterations=40
         )
         self._hand = np.array(POSTURES["open"])
+        self._pending = [self._rest()] * self.gap.latency
         data.qpos[:7] = self._joints
         data.qpos[self._hand_qpos] = self._hand
         data.qpos[self._distal_qpos] = DISTAL_COUPLING * self._hand[5::2]
@@ -141,10 +143,11 @@ class Simulation:
         """
         self._require_scene()
         applied = self._limit(action).astype(np.float32).astype(np.float64)  # as recorded, to replay exactly
-        moved = np.clip(self._position + applied[:3] + self._bias, WORKSPACE_LOW, WORKSPACE_HIGH)
-        self._position = self._on_leash(moved)
-        self._rotation = orthonormal(rotation_from_vector(applied[3:6]) @ self._rotation)
-        self._hand = applied[6:].copy()
+        self._pending.append(applied)
+        command = self._pending.pop(0)
+        position, self._rotation = self._moved(self._position, self._rotation, command)
+        self._position = self._on_leash(position)
+        self._hand = command[6:].copy()
         self._joints = self._kinematics.solve(self._joints, self._position, self._rotation)
         self.data.ctrl[:] = np.concatenate([self._joints, hand_control(self._hand)])
         mujoco.mj_step(self.model, self.data, nstep=self._substeps)
@@ -192,6 +195,9 @@ class Simulation:
         self._require_scene()
         target = self.data.site_xpos[self._target].copy()
         view = self.data.cam_xpos[self.model.camera("scene").id] - target
+        position, rotation = self._position.copy(), self._rotation.copy()
+        for command in self._pending:
+            position, rotation = self._moved(position, rotation, command)
         return Privileged(
             task=self.task,
             item=self.layout.item,
@@ -199,9 +205,9 @@ class Simulation:
             dt=self.dt,
             tool_position=self.data.site_xpos[self._tool].copy(),
             tool_rotation=self.data.site_xmat[self._tool].reshape(3, 3).copy(),
-            commanded_position=self._position.copy(),
-            commanded_rotation=self._rotation.copy(),
-            hand_command=self._hand.copy(),
+            commanded_position=position,
+            commanded_rotation=rotation,
+            hand_command=self._newest_hand.copy(),
             target_position=target,
             target_start=self._start.copy(),
             target_yaw=self._rules.yaw(self.model, self.data),
@@ -231,6 +237,7 @@ class Simulation:
             start=self._start.copy(),
             tick=self._tick,
             held=self._held,
+            pending=np.array(self._pending).reshape(-1, self.action_spec.dim),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -240,6 +247,7 @@ class Simulation:
         self._position, self._rotation = snapshot.position.copy(), snapshot.rotation.copy()
         self._joints, self._hand = snapshot.joints.copy(), snapshot.hand.copy()
         self._start, self._tick, self._held = snapshot.start.copy(), snapshot.tick, snapshot.held
+        self._pending = list(snapshot.pending.copy())
         mujoco.mj_setState(self.model, self.data, snapshot.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_fwdPosition(self.model, self.data)
 
@@ -265,7 +273,7 @@ class Simulation:
     def _build(self, scene_seed: int) -> None:
         self.layout: Layout = draw_layout(self.task, self.setting, scene_seed)
         model = build_model(self.layout)
-        self._apply_gap(model)
+        apply_gap(model, self.gap)
         self.model, self.data = model, mujoco.MjData(model)
         self._scene_seed = scene_seed
         self._tool, self._target = model.site("tool").id, model.site("target").id
@@ -275,11 +283,20 @@ class Simulation:
         wordings = self._rules.wordings
         self.instruction = wordings[int(stream("language", scene_seed).integers(len(wordings)))]
 
-    def _apply_gap(self, model: mujoco.MjModel) -> None:
-        if self.gap.friction_scale != 1.0:
-            model.geom_friction[:, 0] *= self.gap.friction_scale
-        if any(self.gap.camera_shift):
-            model.cam_pos[model.camera("scene").id] += self.gap.camera_shift
+    def _moved(self, position: F64, rotation: F64, command: F64) -> tuple[F64, F64]:
+        """Return the tool pose, [3] m and [3, 3], that a command [18] makes of a pose under the gap."""
+        scale = self.gap.action_scale
+        moved = np.clip(position + scale * command[:3] + self._bias, WORKSPACE_LOW, WORKSPACE_HIGH)
+        return moved, orthonormal(rotation_from_vector(scale * command[3:6]) @ rotation)
+
+    def _rest(self) -> F64:
+        """Return the command, float64 [18], that moves nothing."""
+        return np.concatenate([np.zeros(6), self._hand])
+
+    @property
+    def _newest_hand(self) -> F64:
+        """The hand command given last, [12] rad, whether or not it has been executed yet."""
+        return self._pending[-1][6:] if self._pending else self._hand
 
     def _limit(self, action: F32) -> F64:
         """Return the action, float64 [18], that the robot agrees to execute."""
@@ -290,7 +307,7 @@ class Simulation:
                 "Give one row in the order of Simulation.action_spec.names.",
             )
         if not np.isfinite(wanted).all():
-            return np.concatenate([np.zeros(6), self._hand])
+            return np.concatenate([np.zeros(6), self._newest_hand])
         wanted = np.clip(wanted, self.action_spec.low, self.action_spec.high)
         goal = self._on_leash(np.clip(self._position + wanted[:3], WORKSPACE_LOW, WORKSPACE_HIGH))
         reach = HAND_RATE * self.dt
@@ -298,7 +315,7 @@ class Simulation:
             [
                 np.clip(goal - self._position, -TRANSLATION_LIMIT, TRANSLATION_LIMIT),
                 wanted[3:6],
-                np.clip(wanted[6:], self._hand - reach, self._hand + reach),
+                np.clip(wanted[6:], self._newest_hand - reach, self._newest_hand + reach),
             ]
         )
 

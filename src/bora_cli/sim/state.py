@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,7 +31,8 @@ class Privileged:
     commanded_*: the tool pose the arm is told to hold.  target_position: site `target`, [3]; target_start:
     the same after settling.  target_yaw: folded yaw at which to act.  view: unit vector [3] from the target
     to the scene camera.  progress: share of the success condition.  drift: [3] m, how far the execution gap
-    moves the tool per tick beyond the command; a person sees it on the moving hand.
+    moves the tool per tick beyond the command; a person sees it on the moving hand.  Under a latency
+    commanded_* and hand_command say where the commands given so far will lead: a person knows what he did.
     """
 
     task: str
@@ -55,7 +56,11 @@ class Privileged:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A complete state of a simulation.  physics: float64, MuJoCo's integration state."""
+    """A complete state of a simulation.
+
+    physics: float64, MuJoCo's integration state.  pending: float64 [ticks of latency, 18], commands that are
+    still on their way, oldest first.
+    """
 
     scene_seed: int
     physics: F64
@@ -66,6 +71,7 @@ class Snapshot:
     start: F64
     tick: int
     held: int
+    pending: F64 = field(default_factory=lambda: np.zeros((0, 18)))
 
 
 class Privy(Protocol):
