@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -45,18 +45,26 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
 
 
 def test_names_are_those_of_the_library() -> None:
+    """Options repeat the names so that --help needs no heavy import; here they are held together."""
+    from bora_cli.algos.bora_offline import OfflineConfig
+    from bora_cli.algos.bora_online import OnlineConfig
     from bora_cli.seeds import stream
     from bora_cli.sim.gaps import GAPS
     from bora_cli.sim.styles import style_of_quality
     from bora_cli.sim.tasks import TASKS
+    from bora_cli.sim.variation import SETTINGS
+    from bora_cli.train.offline import METHODS
+    from bora_cli.train.residual import OnlineMethod
 
     assert tuple(TASKS) == options.TASKS
+    assert tuple(SETTINGS) == options.SETTINGS
     assert tuple(GAPS) == options.GAPS
+    assert METHODS == options.METHODS
+    assert get_args(OnlineMethod) == options.ONLINE_METHODS
+    for config in (OfflineConfig, OnlineConfig):
+        assert get_args(get_type_hints(config.preset)["name"]) == options.PRESETS
     for quality in options.QUALITIES:
         style_of_quality(quality, stream("test", 0), "pick_toy")
-    from bora_cli.train.offline import METHODS
-
-    assert METHODS == options.METHODS
 
 
 def test_profile_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from bora_cli.evaluate.evaluate import (
 from bora_cli.evaluate.film import film
 from bora_cli.evaluate.metrics import wilson
 from bora_cli.evaluate.workers import Workers
+from bora_cli.seeds import RANGES
 from bora_cli.train.offline import train
 from bora_cli.train.residual import fresh_residual
 from toy_world import MAX_TICKS, TASK, move_into_toy_world
@@ -158,8 +159,22 @@ def test_a_reader_is_warned(toy_policy: Path) -> None:
         "The checkpoint was trained for press_button, not for pick_toy."
     ]
     assert run(toy_policy, 2, seed=99_999).warnings == [
-        "Scenes 99999..100000 reach into those of 'collect' (100000..299999)."
+        "Scenes 99999..100000 reach into those of 'collect' (100000..299999):"
+        " policies may have been trained, tuned or released on them."
     ]
+
+
+@pytest.mark.usefixtures("toy_world")
+@pytest.mark.parametrize("purpose", sorted(set(RANGES) - {"eval"}))
+def test_a_reader_is_warned_of_scenes_that_were_not_kept_apart(toy_policy: Path, purpose: str) -> None:
+    low, high = RANGES[purpose]
+    (warning,) = run(toy_policy, 1, seed=high - 1).warnings
+    assert f"reach into those of '{purpose}' ({low}..{high - 1})" in warning
+
+
+@pytest.mark.usefixtures("toy_world")
+def test_scenes_for_evaluation_raise_no_warning(toy_policy: Path) -> None:
+    assert run(toy_policy, 1, seed=RANGES["eval"][1] - 1).warnings == []
 
 
 # --------------------------------------------------------------------------------------- which policy

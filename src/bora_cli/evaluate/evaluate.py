@@ -186,8 +186,9 @@ def _warnings(provenance: dict[str, Any], task: str, seeds: Sequence[int]) -> li
     if provenance.get("task") not in (None, task):
         found.append(f"The checkpoint was trained for {provenance['task']}, not for {task}.")
     for purpose, (low, high) in RANGES.items():
-        if purpose not in ("eval", "tune", "release") and any(low <= s < high for s in seeds):
+        if purpose != "eval" and any(low <= s < high for s in seeds):
             found.append(
-                f"Scenes {min(seeds)}..{max(seeds)} reach into those of '{purpose}' ({low}..{high - 1})."
+                f"Scenes {min(seeds)}..{max(seeds)} reach into those of '{purpose}' ({low}..{high - 1}):"
+                " policies may have been trained, tuned or released on them."
             )
     return found
