@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -47,3 +49,34 @@ def two_workers() -> Iterator[Workers]:
 
     with Workers(2) as pool:
         yield pool
+
+
+@pytest.fixture
+def failing_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[int], AbstractContextManager[list[str]]]:
+    """Return a context in which the n-th `os.replace` or `os.fsync` fails, and which yields what failed."""
+
+    @contextmanager
+    def failing(step: int) -> Iterator[list[str]]:
+        calls: list[str] = []
+        failed: list[str] = []
+
+        def broken(name: str) -> Callable[..., Any]:
+            real = getattr(os, name)
+
+            def call(*args: Any, **options: Any) -> Any:
+                calls.append(name)
+                if len(calls) == step:
+                    failed.append(name)
+                    raise OSError(f"no more {name}")
+                return real(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("replace", "fsync"):
+                patch.setattr(os, name, broken(name))
+            yield failed
+
+    return failing

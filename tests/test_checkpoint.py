@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,26 +205,39 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
     assert [f.name for f in tmp_path.iterdir()] == ["policy"]
 
 
-@pytest.mark.parametrize("renames", [1, 2])
-def test_a_save_killed_between_its_renames_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+def test_a_save_that_fails_at_any_step_leaves_the_old_or_the_new_checkpoint(
+    tmp_path: Path, failing_steps: Callable[[int], Any]
 ) -> None:
-    path = write(tmp_path / "policy", 1.0)
-    rename = Path.rename
-    done: list[Path] = []
+    seen = []
+    for step in range(1, 100):
+        path = write(tmp_path / str(step) / "policy", 1.0)
+        with failing_steps(step) as failed:
+            try:
+                write(path, 2.0)
+            except OSError:
+                assert failed
+        seen.append(read_config(path)["value"])
+        assert read_part(path, "part")["w"].item() == seen[-1]
+        assert read_config(write(path, 3.0))["value"] == 3.0
+        assert [f.name for f in path.parent.iterdir()] == ["policy"]
+        if not failed:
+            break
+    assert seen == sorted(seen)  # the old one, until the new one is complete
+    assert set(seen) == {1.0, 2.0}
+    assert len(seen) > 6  # three files, two directories, two renames
 
-    def once(self: Path, target: Path) -> Path:
-        if len(done) == renames - 1:
-            raise KeyboardInterrupt
-        done.append(target)
-        return rename(self, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", once)
-        with pytest.raises(KeyboardInterrupt):
-            write(path, 2.0)
-    found = [c for c in tmp_path.glob("**/config.json") if json.loads(c.read_text())["value"] in (1.0, 2.0)]
-    assert len(found) == 2  # both are still on the disk
-    write(path, 3.0)
-    assert read_config(path)["value"] == 3.0
-    assert [f.name for f in tmp_path.iterdir()] == ["policy"]
+def test_the_first_save_is_whole_or_nothing(tmp_path: Path, failing_steps: Callable[[int], Any]) -> None:
+    for step in range(1, 100):
+        path = tmp_path / str(step) / "policy"
+        path.parent.mkdir()
+        with failing_steps(step) as failed, suppress(OSError):
+            write(path, 1.0)
+        if path.exists():
+            assert read_config(path)["value"] == 1.0
+            assert read_part(path, "part")["w"].item() == 1.0
+        else:
+            with pytest.raises(CheckpointError, match="No checkpoint at"):
+                read_config(path)
+        if not failed:
+            return

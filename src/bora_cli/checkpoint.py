@@ -5,15 +5,14 @@
     DIR/README.md             model card
 
 The frozen backbone is not copied: config.json names its source and its hash, and loading refuses another one.
-Writing goes to a temporary neighbour that is renamed, so a checkpoint is wholly there or not at all.
+Writing goes to a temporary neighbour that is synced and renamed, so a checkpoint is wholly there or not at all;
+where a save was killed while it put the new one in the place of the old one, loading brings the old one back.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bora_cli import __version__
+from bora_cli.data.files import directory_written, recover_directory
 from bora_cli.errors import CheckpointError
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig
@@ -61,23 +61,13 @@ def save_checkpoint(
     config: JSON-serialisable; `format` and `versions` are added.  parts: name -> state dict.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.writing")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    for name, weights in parts.items():
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in weights.items()}, fresh / f"{name}.safetensors"
-        )
-    _write(fresh / "README.md", card)
     full = {"format": FORMAT, **config, "parts": sorted(parts), "versions": package_versions()}
-    _write(fresh / "config.json", json.dumps(full, indent=1))
-    old = path.with_name(f".{path.name}.old")
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)  # also one that a killed save left behind
+    with directory_written(path) as fresh:
+        for name, weights in parts.items():
+            tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+            save_file(tensors, fresh / f"{name}.safetensors")
+        _write(fresh / "README.md", card)
+        _write(fresh / "config.json", json.dumps(full, indent=1))
     return path
 
 
@@ -191,6 +181,7 @@ def _policy_spec(data: dict[str, Any]) -> PolicySpec:
 def read_config(path: Path) -> dict[str, Any]:
     """Return config.json of a checkpoint; raises CheckpointError with the remedy if there is none."""
     path = Path(path)
+    recover_directory(path)
     if not path.is_dir():
         raise CheckpointError(
             f"No checkpoint at {path}: there is no such directory.", "Make one with `bora train`."
@@ -233,7 +224,4 @@ def read_part(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_text(text, encoding="utf-8")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bora_cli.errors import CorruptEpisode, DataError
+from bora_cli.errors import ConfigError, CorruptEpisode, DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"
 """Suffix of a file that is still being written.  Readers look for *.parquet and *.json and never see it."""
@@ -116,6 +120,121 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Make everything below a directory durable: contents first, then names."""
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in files:
+            with open(Path(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(folder))
+
+
+@contextmanager
+def directory_written(path: Path, *, keep: bool = False) -> Iterator[Path]:
+    """Yield a new directory that takes the place of `path`, wholly or not at all, when the block ends.
+
+    It is filled beside `path`, synced, and renamed.  A directory cannot be renamed over a full one, so the old
+    one is moved aside for a moment; `recover_directory` brings it back where that moment was the last.
+    keep: begin with a copy of what `path` holds, instead of nothing.
+    """
+    path = path.resolve()
+    make_directory(path.parent)
+    recover_directory(path)
+    fresh, old = _beside(path)
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    if keep and path.is_dir():
+        shutil.copytree(path, fresh)
+    else:
+        fresh.mkdir()
+    yield fresh
+    sync_tree(fresh)
+    sync_directory(path.parent)
+    if path.exists() and not _is_empty(path):
+        os.replace(path, old)
+    os.replace(fresh, path)
+    sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Bring a directory back that `directory_written` had moved aside when it was killed; usually does nothing."""
+    if not path.exists() or _is_empty(path):
+        path = path.resolve()
+        old = _beside(path)[1]
+        if old.is_dir():
+            logger.info("Restoring %s from %s, left by an interrupted write", path, old)
+            os.replace(old, path)
+            sync_directory(path.parent)
+
+
+def copy_directory(source: Path, target: Path) -> Path:
+    """Copy a directory to `target`, in the place of what is there, wholly or not at all."""
+    with directory_written(target) as fresh:
+        shutil.copytree(source, fresh, dirs_exist_ok=True)
+    return target
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the names under which a directory is written and under which the old one waits."""
+    return path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.old")
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Hold a directory, made where it is missing, so that no other process claims it meanwhile.
+
+    The operating system gives the claim back when the process dies, however it dies.  A directory that was made
+    here and stayed empty is removed again.  Raises ConfigError at once if another process holds the claim.
+    """
+    while True:
+        made = not directory.exists()
+        make_directory(directory)
+        with _locked_directory(directory) as mine:
+            if not mine:
+                raise ConfigError(
+                    f"Another process is working on {directory}.",
+                    "Wait until it has finished, or choose another --out.",
+                )
+            if mine == _identity(directory):  # not removed, or replaced, between opening and locking
+                try:
+                    yield
+                finally:
+                    if made:
+                        with suppress(OSError):  # not empty
+                            directory.rmdir()
+                return
+
+
+@contextmanager
+def _locked_directory(directory: Path) -> Iterator[tuple[int, int] | None]:
+    """Yield the identity (device, inode) of the directory that is now locked, None if another process has it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        except OSError as error:  # some network file systems lock no directories
+            logger.warning("%s cannot be locked (%s); start nothing else there meanwhile.", directory, error)
+        found = os.fstat(descriptor)
+        yield found.st_dev, found.st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = directory.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 @contextmanager
