@@ -49,7 +49,7 @@ def test_names_are_those_of_the_library() -> None:
     from bora_cli.algos.bora_offline import OfflineConfig
     from bora_cli.algos.bora_online import OnlineConfig
     from bora_cli.seeds import stream
-    from bora_cli.sim.gaps import GAPS
+    from bora_cli.sim.gaps import GAPS, parse_gap
     from bora_cli.sim.styles import style_of_quality
     from bora_cli.sim.tasks import TASKS
     from bora_cli.sim.variation import SETTINGS
@@ -63,6 +63,8 @@ def test_names_are_those_of_the_library() -> None:
     assert get_args(OnlineMethod) == options.ONLINE_METHODS
     for config in (OfflineConfig, OnlineConfig):
         assert get_args(get_type_hints(config.preset)["name"]) == options.PRESETS
+    parse_gap("bias@0.5+latency")
+    assert options.known_gap("bias@0.5+latency") == "bias@0.5+latency"
     for quality in options.QUALITIES:
         style_of_quality(quality, stream("test", 0), "pick_toy")
 

@@ -50,6 +50,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
             "Did you mean 'deployment'?",
         ),
         (
+            ["collect", "--task", "pick_toy", "--out", "x", "--gap", "bias@0.5+latensy"],
+            "'latensy' is not a gap. Did you mean 'latency'?",
+        ),
+        (["eval", "p", "--task", "pick_toy@2"], "'pick_toy@2' is not a task. Did you mean 'pick_toy'?"),
+        (
             ["collect", "--task", "pick_toy", "--out", "x", "--setting", "standart"],
             "Did you mean 'standard'?",
         ),
@@ -140,6 +145,52 @@ def test_out_that_holds_something_is_left_alone(capsys: pytest.CaptureFixture[st
     ],
     ids=lambda command: command[0],
 )
+@pytest.mark.parametrize(
+    "command",
+    [
+        "collect --task press_button --episodes 1",
+        "demo --quick",
+        "train cp --data {demos}",
+        "online {policy} --task press_button",
+        "analyze {policy} --data {demos}",
+        "pretrain --scenes 1",
+    ],
+)
+def test_two_commands_do_not_work_on_one_directory(
+    capsys: pytest.CaptureFixture[str], toy_demos: Path, toy_policy: Path, command: str
+) -> None:
+    from bora_cli.data.files import claimed
+
+    arguments = command.format(demos=toy_demos, policy=toy_policy).split()
+    with claimed(Path("runs/x")):
+        code, out, err = run(capsys, *arguments, "--out", "runs/x")
+        assert list(Path("runs/x").iterdir()) == []
+    assert (code, out) == (3, "")
+    assert "Another process is working on runs/x." in err
+    assert "choose another --out" in err
+    assert "Traceback" not in err
+
+
+def test_two_evaluations_do_not_record_into_one_directory(
+    capsys: pytest.CaptureFixture[str], toy_policy: Path
+) -> None:
+    from bora_cli.data.files import claimed
+
+    with claimed(Path("rollouts")):
+        code, _, err = run(capsys, "eval", str(toy_policy), "--task", "press_button", "--record", "rollouts")
+    assert code == 3
+    assert "Another process is working on rollouts." in err
+
+
+def test_a_command_that_is_refused_leaves_no_directory(
+    capsys: pytest.CaptureFixture[str], toy_policy: Path
+) -> None:
+    code, _, err = run(
+        capsys, "online", str(toy_policy), "--task", "press_button", "--seed", "100", "--out", "x"
+    )
+    assert (code, "Seed 100" in err, Path("x").exists()) == (3, True, False)
+
+
 def test_out_that_cannot_be_written_is_refused_first(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

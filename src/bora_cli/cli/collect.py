@@ -39,11 +39,12 @@ def command(
     Interrupted? The same command goes on, and ends with the same data.
     """
     o.require_writable(out)
+    from bora_cli.data.files import claimed
     from bora_cli.evaluate.collect import collect
     from bora_cli.evaluate.workers import Workers
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress, Workers(workers or None) as pool:
+    with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
         dataset = collect(
             task=task,
             episodes=episodes,

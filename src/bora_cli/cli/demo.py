@@ -28,11 +28,12 @@ def command(
     evaluate, analyze, report. Interrupted? The same command goes on.
     """
     from bora_cli.cli.pipeline import Job, Pipeline
+    from bora_cli.data.files import claimed
     from bora_cli.evaluate.workers import Workers
 
     ui = o.ui_of(ctx)
     root = out or Path("runs") / f"demo-{task}-{seed}{'-quick' if quick else ''}"
-    with Workers(workers or None) as pool:
+    with claimed(root), Workers(workers or None) as pool:
         pipeline = Pipeline(root, Job.make(task, seed, gap, quick), pool, lambda *a, **k: None)
         pipeline.claim()
         stages = list(pipeline.stages())

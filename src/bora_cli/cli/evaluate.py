@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,13 @@ def eval_command(
     """
     o.require_checkpoint(checkpoint)
     o.require_film(video)
+    from bora_cli.data.files import claimed
     from bora_cli.evaluate.evaluate import evaluate
     from bora_cli.evaluate.workers import Workers
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress, Workers(workers or None) as pool:
+    claim = nullcontext() if record is None else claimed(record)
+    with claim, ui.progress() as progress, Workers(workers or None) as pool:
         result = evaluate(
             checkpoint,
             task=task,
@@ -89,9 +92,10 @@ def analyze_command(
     o.require_datasets(data)
     o.require_new(out)
     from bora_cli.analysis.analyze import analyze
+    from bora_cli.data.files import claimed
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress:
+    with claimed(out), ui.progress() as progress:
         result = analyze(checkpoint, data=data, out=out, seed=seed, progress=progress)
     ui.report(result, json)
 

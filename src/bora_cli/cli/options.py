@@ -16,7 +16,18 @@ from bora_cli.errors import CheckpointError, ConfigError, DataError
 
 TASKS = ("pick_toy", "open_box", "press_button")
 SETTINGS = ("standard", "unseen")
-GAPS = ("none", "bias", "friction", "camera_shift", "deployment")
+GAPS = (
+    "none",
+    "bias",
+    "friction",
+    "camera_shift",
+    "deployment",
+    "scale",
+    "overshoot",
+    "payload",
+    "latency",
+    "weak_hand",
+)
 QUALITIES = ("mixed", "expert")
 OPERATORS = ("simulated",)
 METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
@@ -36,12 +47,11 @@ def was_given(ctx: typer.Context, name: str) -> bool:
 
 
 def known(what: str, names: Sequence[str]) -> Callable[[str], str]:
-    """Return an option callback that accepts only `names`; what may follow an "@" is left to the library."""
+    """Return an option callback that accepts only `names`."""
 
     def check(value: str) -> str:
-        name = value.partition("@")[0]
-        if name not in names:
-            near = get_close_matches(name, names, 1, 0.5)
+        if value not in names:
+            near = get_close_matches(value, names, 1, 0.5)
             guess = f" Did you mean '{near[0]}'?" if near else ""
             raise typer.BadParameter(
                 f"'{value}' is not a {what}.{guess} Expected one of: {', '.join(names)}."
@@ -49,6 +59,14 @@ def known(what: str, names: Sequence[str]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def known_gap(value: str) -> str:
+    """Accept gap names joined by "+"; what follows an "@", the strength, is left to the library."""
+    check = known("gap", GAPS)
+    for part in value.split("+"):
+        check(part.partition("@")[0])
+    return value
 
 
 def choice(names: Sequence[str]) -> str:
@@ -62,7 +80,10 @@ def as_document(record: Any) -> dict[str, Any]:
 
 
 def require_checkpoint(path: Path) -> None:
-    """Raise CheckpointError unless `path` looks like a checkpoint; costs nothing and imports nothing."""
+    """Raise CheckpointError unless `path` looks like a checkpoint; costs nothing and imports little."""
+    from bora_cli.data.files import recover_directory
+
+    recover_directory(path)
     if not (path / "config.json").is_file():
         what = "it has no config.json" if path.is_dir() else "there is no such directory"
         raise CheckpointError(
@@ -122,7 +143,7 @@ Setting = Annotated[
 Gap = Annotated[
     str,
     typer.Option(
-        metavar="GAP", help=f"{choice(GAPS)}; GAP@0.5 is half as strong.", callback=known("gap", GAPS)
+        metavar="GAP", help=f"{choice(GAPS)}; GAP@0.5 is half of it, A+B is both.", callback=known_gap
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]

@@ -63,10 +63,11 @@ def train_command(
     o.require_new(out)
     if init is not None:
         o.require_checkpoint(init)
+    from bora_cli.data.files import claimed
     from bora_cli.train.offline import train
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress:
+    with claimed(out), ui.progress() as progress:
         result = train(
             method,
             data=data,
@@ -132,11 +133,12 @@ def online_command(
     """
     o.require_checkpoint(checkpoint)
     o.require_writable(out)
+    from bora_cli.data.files import claimed
     from bora_cli.evaluate.workers import Workers
     from bora_cli.train.online import run_rounds
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress, Workers(workers or None) as pool:
+    with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
         result = run_rounds(
             checkpoint,
             task=task,
@@ -173,12 +175,13 @@ def pretrain_command(
     Only needed to make another one: the built-in backbone was made by this command.
     """
     o.require_writable(out)
+    from bora_cli.data.files import claimed
     from bora_cli.evaluate.workers import Workers
     from bora_cli.train.pretrain import PretrainConfig, pretrain
 
     asked = {"scenes": scenes, "updates": updates, "seed": seed}
     config = PretrainConfig(**{name: value for name, value in asked.items() if value is not None})
     ui = o.ui_of(ctx)
-    with ui.progress() as progress, Workers(workers or None) as pool:
+    with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
         report = pretrain(out, config, workers=pool, progress=progress)
     ui.report({"backbone": str(out), **report}, json)
