@@ -137,17 +137,6 @@ def test_out_that_holds_something_is_left_alone(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "command",
     [
-        ("collect", "--task", "pick_toy"),
-        ("train", "cp", "--data", "demos"),
-        ("online", "policy", "--task", "pick_toy"),
-        ("analyze", "policy", "--data", "demos"),
-        ("pretrain",),
-    ],
-    ids=lambda command: command[0],
-)
-@pytest.mark.parametrize(
-    "command",
-    [
         "collect --task press_button --episodes 1",
         "demo --quick",
         "train cp --data {demos}",
@@ -191,6 +180,17 @@ def test_a_command_that_is_refused_leaves_no_directory(
     assert (code, "Seed 100" in err, Path("x").exists()) == (3, True, False)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("collect", "--task", "pick_toy"),
+        ("train", "cp", "--data", "demos"),
+        ("online", "policy", "--task", "pick_toy"),
+        ("analyze", "policy", "--data", "demos"),
+        ("pretrain",),
+    ],
+    ids=lambda command: command[0],
+)
 def test_out_that_cannot_be_written_is_refused_first(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
