@@ -1,16 +1,32 @@
-"""`bora data`: look into a dataset and check it."""
+"""`bora data`: look into datasets, mend them, and make others of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bora_cli.cli import options as o
+from bora_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bora_cli.cli.ui import Ui
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 Root = Annotated[Path, typer.Argument(metavar="DIR", help="Dataset directory.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+Keep = Annotated[
+    bool, typer.Option("--keep-backup/--no-backup", help="Keep the old dataset as DIR.backup-N.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", metavar="COND", help="Such as success=false, 'length<20', gap=bias; repeat: all must hold."
+    ),
+]
+Numbers = Annotated[str, typer.Option("--episodes", metavar="3,7,10:20", help="Which; a:b ends before b.")]
 
 
 @app.command(epilog="Example: bora data info demos")
@@ -41,3 +57,167 @@ def check(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     ui.show([o.as_document(finding) for finding in findings], json, lines)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(3)
+
+
+@app.command(epilog="Example: bora data merge demos more_demos --out all_demos")
+def merge(
+    ctx: typer.Context,
+    roots: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Datasets, in this order.")],
+    out: o.Out,
+    dry_run: DryRun = False,
+    json: o.Json = False,
+) -> None:
+    """Write the episodes of several datasets of one robot into a new one.
+
+    What is known about each episode (gap, scene, profile, checkpoint) stays with the episode.
+    """
+    o.require_datasets(roots)
+    o.require_new(out)
+    from bora_cli.data.copy import common_identity
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.data.select import merge as run
+
+    ui = o.ui_of(ctx)
+    common_identity(roots)
+    counts = {str(root): len(Dataset.open(root)) for root in roots}
+    if not dry_run:
+        with ui.progress() as progress:
+            run(roots, out, progress=progress)
+    ui.report(
+        {"dataset": str(out), "episodes": sum(counts.values()), "from": counts, "dry_run": dry_run}, json
+    )
+
+
+@app.command(epilog="Example: bora data split demos --fraction 0.8,0.2 --out parts")
+def split(
+    ctx: typer.Context,
+    root: Root,
+    out: o.Out,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--episodes", metavar="0:80", help="A part by numbers; repeat for each part."),
+    ] = None,
+    fraction: Annotated[
+        str, typer.Option(metavar="0.8,0.2", help="Random parts of these shares; see --seed.")
+    ] = "",
+    where: Where = None,
+    success: Annotated[bool, typer.Option("--success", help="Two parts: successes and failures.")] = False,
+    names: Annotated[str, typer.Option(metavar="A,B", help="Names of the parts.")] = "",
+    seed: o.Seed = 0,
+    dry_run: DryRun = False,
+    json: o.Json = False,
+) -> None:
+    """Write parts of a dataset as datasets OUT/NAME; the dataset itself stays.
+
+    Parts are given by numbers, by fractions, by success, or by conditions (matching and rest).
+    """
+    o.require_datasets([root])
+    o.require_new(out)
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.data.filters import matching, parse_numbers
+    from bora_cli.data.select import fractions
+    from bora_cli.data.select import split as run
+
+    if sum(map(bool, (ranges, fraction, where, success))) != 1:
+        raise ConfigError(
+            "Give exactly one of --episodes, --fraction, --success and --where.",
+            "For example --fraction 0.8,0.2.",
+        )
+    dataset = Dataset.open(root)
+    default: Sequence[str] = ()
+    if ranges:
+        parts = [parse_numbers(text, len(dataset)) for text in ranges]
+    elif fraction:
+        parts = fractions(len(dataset), _shares(fraction), seed)
+    else:
+        chosen = matching(dataset.rows(), where or ["success=true"])
+        parts = [chosen, sorted(set(range(len(dataset))) - set(chosen))]
+        default = ("success", "failure") if success else ("matching", "rest")
+    labels = _labels(names, default, len(parts))
+    ui = o.ui_of(ctx)
+    if not dry_run:
+        with ui.progress() as progress:
+            run(root, dict(zip(labels, parts, strict=True)), out, progress=progress)
+    document = {
+        "parts": [
+            {"dataset": str(out / label), "episodes": part} for label, part in zip(labels, parts, strict=True)
+        ],
+        "dry_run": dry_run,
+    }
+    rows = [(str(out / label), len(part)) for label, part in zip(labels, parts, strict=True)]
+    ui.show(document, json, lambda: ui.table("", ("dataset", "episodes"), rows))
+
+
+@app.command(epilog="Example: bora data delete demos --where success=false --dry-run")
+def delete(
+    ctx: typer.Context,
+    root: Root,
+    numbers: Numbers = "",
+    where: Where = None,
+    keep_backup: Keep = True,
+    dry_run: DryRun = False,
+    json: o.Json = False,
+) -> None:
+    """Take episodes out of a dataset; the others move up and get new numbers.
+
+    The new dataset is made beside the old one and checked before the two change places. With numbers and
+    conditions, an episode goes if both say so.
+    """
+    o.require_datasets([root])
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.data.filters import matching, parse_numbers
+    from bora_cli.data.select import delete as run
+
+    if not numbers and not where:
+        raise ConfigError("Nothing says which episodes.", "Give --episodes 3,7 or --where success=false.")
+    dataset = Dataset.open(root)
+    chosen = set(parse_numbers(numbers, len(dataset))) if numbers else set(range(len(dataset)))
+    gone = sorted(chosen & set(matching(dataset.rows(), where))) if where else sorted(chosen)
+    ui = o.ui_of(ctx)
+    backup = None
+    if gone and not dry_run:
+        with ui.progress() as progress:
+            backup = run(root, gone, keep_backup=keep_backup, progress=progress)
+    document = {
+        "dataset": str(root),
+        "deleted": gone,
+        "left": len(dataset) - len(gone),
+        "backup": str(backup) if backup else None,
+        "dry_run": dry_run,
+    }
+
+    def lines() -> None:
+        verb = "would be deleted" if dry_run else "deleted"
+        ui.line(f"{len(gone)} episodes {verb}, {document['left']} left: {_listed(gone)}")
+        _say_backup(ui, backup)
+
+    ui.show(document, json, lines)
+
+
+def _say_backup(ui: Ui, backup: Path | None) -> None:
+    if backup is not None:
+        ui.line(f"The old dataset is {backup}; remove it when you no longer need it.")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    text = ", ".join(map(str, numbers[:20]))
+    return f"{text}, ..." if len(numbers) > 20 else text or "none"
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fraction {text} is no list of numbers.", "For example 0.8,0.2.") from None
+
+
+def _labels(names: str, default: Sequence[str], parts: int) -> list[str]:
+    labels = names.split(",") if names else list(default) or [f"part-{i}" for i in range(parts)]
+    bad = [label for label in labels if not label or set(label) & set("/\\") or label.startswith(".")]
+    if len(labels) != parts or len(set(labels)) != parts or bad:
+        raise ConfigError(
+            f"--names {','.join(labels)} names {len(labels)} parts; there are {parts}, each with a name of"
+            " its own that can be a directory's.",
+            "For example --names train,test.",
+        )
+    return labels
