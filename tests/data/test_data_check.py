@@ -100,7 +100,7 @@ def test_no_dataset_is_one_finding(tmp_path: Path) -> None:
         ("episode_index", put(0, 7), "episode_index is 7 at tick 0; expected 0"),
         ("index", put(3, 0), "index is 0 at tick 3; expected 3"),
         ("task_index", put(3, 5), "task_index is 5 at tick 3; expected 0"),
-        ("controller", put(3, 9), "Controllers [9] are unknown; expected 0 to 4"),
+        ("controller", put(3, 9), "Controllers [9] are unknown; expected 0 to 5"),
     ],
 )
 def test_damaged_columns_are_found(
@@ -184,7 +184,7 @@ def test_images_that_cannot_be_decoded_are_found(dataset: Dataset) -> None:
     index = table.column_names.index(name)
     kind = table.schema.field(name).type
     pq.write_table(table.set_column(index, name, pa.array(files, kind)), data_file(dataset, 0))
-    assert "Camera wrist, ticks [0, 2, 5]: Image 0 cannot be decoded" in only(check(dataset.root), 0)
+    assert "file-000.parquet, camera wrist, tick 0: Image 0 cannot be decoded" in only(check(dataset.root), 0)
     assert check(dataset.root, images_per_episode=0) == []
 
 

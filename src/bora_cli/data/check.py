@@ -9,16 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bora_cli.data import png
 from bora_cli.data.episode_check import Problem, decision_problems, tick_problems
 from bora_cli.data.files import TEMPORARY, read_json, read_table
+from bora_cli.data.images import read_frames
 from bora_cli.data.rows import EpisodeRow, read_row
 from bora_cli.data.schema import (
     DATA_PATH,
     DECISION_PATH,
     FILES_PER_CHUNK,
     IDENTITY,
-    IMAGE_PREFIX,
     INFO,
     STATS,
     TASKS,
@@ -129,10 +128,9 @@ def _episode(
     some = np.unique(np.linspace(0, row.length - 1, images).astype(int))
     for camera in identity.cameras:
         try:
-            stored = read_table(path, [IMAGE_PREFIX + camera])[IMAGE_PREFIX + camera]
-            png.decode([stored[int(i)].as_py()["bytes"] or b"" for i in some], identity.image_size)
+            read_frames(root, identity, row.index, camera, some.tolist())
         except DataError as error:
-            yield Problem("error", f"Camera {camera}, ticks {some.tolist()}: {error.message}", error.hint)
+            yield Problem("error", error.message, error.hint)
 
 
 def _derived(root: Path, identity: Identity, episodes: int, ticks: int, tasks: int) -> Iterator[Finding]:
@@ -151,10 +149,14 @@ def _derived(root: Path, identity: Identity, episodes: int, ticks: int, tasks: i
 
 
 def _leftovers(root: Path, committed: set[int]) -> Iterator[Finding]:
-    found = [file for part in ("meta", "data", "decisions") for file in (root / part).rglob("*" + TEMPORARY)]
-    for part in ("data", "decisions"):
-        files = (root / part).glob("chunk-*/file-*.parquet")
-        found += [file for file in files if _index_of(file) not in committed]
+    parts = ("meta", "data", "decisions", "videos")
+    found = [file for part in parts for file in (root / part).rglob("*" + TEMPORARY)]
+    for pattern in (
+        "data/chunk-*/file-*.parquet",
+        "decisions/chunk-*/file-*.parquet",
+        "videos/*/chunk-*/file-*.mp4",
+    ):
+        found += [file for file in root.glob(pattern) if _index_of(file) not in committed]
     if found:
         names = ", ".join(str(file.relative_to(root)) for file in sorted(found))
         yield Finding("warning", None, f"An interrupted append left {names}.", _TIDY)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.data import images as pictures
 from bora_cli.data import tables
 from bora_cli.data.files import (
     TEMPORARY,
@@ -32,17 +33,18 @@ from bora_cli.data.schema import (
     EPISODE_PATH,
     FILES_PER_CHUNK,
     IDENTITY,
-    IMAGE_PREFIX,
     INFO,
     SCALARS,
     STATS,
     TASKS,
     VECTORS,
+    VIDEO_PATH,
     Identity,
     episode_file,
     require_well_formed,
 )
 from bora_cli.data.tasks import read_tasks, write_tasks
+from bora_cli.data.video import require_codec
 from bora_cli.errors import CorruptEpisode, DataError, SchemaMismatch
 from bora_cli.types import ActionSpec, Episode
 
@@ -77,12 +79,16 @@ class Dataset:
         fps: float,
         robot_type: str,
         extra: dict[str, Any] | None = None,
+        video: str = "",
     ) -> Self:
         """Make an empty dataset in a directory that is new or empty.
 
         image_size: pixels, one number for square images or (height, width).  extra: JSON values kept in
-        meta/bora.json.  Raises DataError if the directory is already in use.
+        meta/bora.json.  video: a codec of `bora_cli.data.video.CODECS`, "" for PNG files in the data table.
+        Raises DataError if the directory is already in use, ConfigError for a codec that cannot be used.
         """
+        if video:
+            require_codec(video)
         root = Path(root)
         if (root / IDENTITY).exists():
             raise DataError(
@@ -92,7 +98,7 @@ class Dataset:
             raise DataError(f"{root} is not empty; expected a new directory.", "Choose another directory.")
         size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         kept = json.loads(json.dumps(extra or {}))
-        identity = Identity(spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept)
+        identity = Identity(spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept, video)
         write_json(root / INFO, _header(identity, 0, 0, 0))
         write_json(root / STATS, {})
         write_json(root / IDENTITY, identity.to_json())
@@ -201,6 +207,7 @@ class Dataset:
                 log = tables.decision_table(episode.decisions, index)
                 path = episode_file(self.root, DECISION_PATH, index)
                 write_table(path, log, trace, compression="zstd", use_dictionary=False)
+            pictures.write_videos(self.root, self.identity, index, episode, trace)
             options = tables.write_options(self.identity)
             write_table(episode_file(self.root, DATA_PATH, index), data, trace, **options)
             if self._stats is None:
@@ -218,8 +225,7 @@ class Dataset:
         CorruptEpisode where files are missing, torn or disagree.
         """
         row = self.row(index)
-        names = [*VECTORS, *SCALARS, *(IMAGE_PREFIX + c for c in self.cameras if images)]
-        data = read_table(episode_file(self.root, DATA_PATH, row.index), names)
+        data = read_table(episode_file(self.root, DATA_PATH, row.index), [*VECTORS, *SCALARS])
         if data.num_rows != row.length:
             raise CorruptEpisode(
                 f"Episode {row.index} has {data.num_rows} ticks on disk; its row says {row.length}.",
@@ -230,7 +236,8 @@ class Dataset:
             log = read_table(episode_file(self.root, DECISION_PATH, row.index))
             decisions = tables.decisions_from_table(log, self.spec.dim)
         return Episode(
-            **tables.data_columns(data, self.identity, images),
+            **tables.data_columns(data),
+            images=pictures.read_images(self.root, self.identity, row.index, row.length) if images else {},
             success=row.success,
             prompt=row.prompt,
             meta=copy.deepcopy(row.meta),
@@ -286,6 +293,7 @@ class Dataset:
         for path in (EPISODE_PATH, DATA_PATH, DECISION_PATH):
             file = episode_file(self.root, path, self._count)
             files.append(file.with_name(file.name + TEMPORARY))
+        files += pictures.unfinished(self.root, self.identity, self._count)
         files += [self.root / (str(path) + TEMPORARY) for path in (IDENTITY, INFO, STATS, TASKS)]
         left = [file for file in files if file.exists()]
         for file in left:
@@ -343,6 +351,6 @@ def _header(identity: Identity, episodes: int, ticks: int, tasks: int) -> dict[s
         "fps": int(identity.fps) if float(identity.fps).is_integer() else identity.fps,
         "splits": {"train": f"0:{episodes}"},
         "data_path": DATA_PATH,
-        "video_path": None,
+        "video_path": VIDEO_PATH if identity.video else None,
         "features": identity.features,
     }

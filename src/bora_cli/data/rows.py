@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,10 @@ def row_table(episode: Episode, data: pa.Table, identity: Identity, index: int, 
         "bora/controller_ticks": np.bincount(episode.controller, minlength=len(Controller)).tolist(),
         "bora/meta": meta_json(episode),
     }
-    for column, feature in identity.features.items():
-        if feature["dtype"] == "image":
+    for column in identity.features:
+        if column.startswith(IMAGE_PREFIX):
+            if identity.video:
+                row |= _video_columns(column, chunk, file, len(episode) / identity.fps)
             histogram = stats.image_histogram(episode.images[column.removeprefix(IMAGE_PREFIX)])
             values = stats.image_stats(histogram).to_json((3, 1, 1))
             row[f"stats/{column}/{_HISTOGRAM}"] = histogram.ravel().tolist()
@@ -91,6 +94,15 @@ def row_table(episode: Episode, data: pa.Table, identity: Identity, index: int, 
             values = stats.exact_stats(column_array(data[column])).to_json()
         row |= {f"stats/{column}/{name}": values[name] for name in _STATS}
     return pa.Table.from_pylist([row])
+
+
+def _video_columns(column: str, chunk: int, file: int, seconds: float) -> dict[str, Any]:
+    return {
+        f"videos/{column}/chunk_index": chunk,
+        f"videos/{column}/file_index": file,
+        f"videos/{column}/from_timestamp": 0.0,
+        f"videos/{column}/to_timestamp": seconds,
+    }
 
 
 def read_row(root: Path, index: int) -> EpisodeRow:
@@ -113,7 +125,7 @@ def read_row(root: Path, index: int) -> EpisodeRow:
         prompt=row["tasks"][0],
         success=row["bora/success"],
         decisions=row["bora/decisions"],
-        controller_ticks=tuple(row["bora/controller_ticks"]),
+        controller_ticks=_per_controller(row["bora/controller_ticks"]),
         meta=json.loads(row["bora/meta"]),
     )
 
@@ -129,3 +141,8 @@ def count_episodes(root: Path, start: int = 0) -> int:
     while episode_file(root, EPISODE_PATH, count).exists():
         count += 1
     return count
+
+
+def _per_controller(ticks: Sequence[int]) -> tuple[int, ...]:
+    """Return the counts with a 0 for each `Controller` that was added after they were written."""
+    return tuple(ticks) + (0,) * (len(Controller) - len(ticks))

@@ -7,8 +7,9 @@
     meta/episodes/chunk-000/file-007.parquet    one row: episode 7 exists.  This file is the commit point.
     data/chunk-000/file-007.parquet             the ticks of episode 7
     decisions/chunk-000/file-007.parquet        its decision log, where it has one
+    videos/CAMERA/chunk-000/file-007.mp4        its images, in a dataset that keeps them as video
 
-Episode i is file i % 1000 of chunk i // 1000 in all three places; episode indices are 0 .. N-1 without gaps.
+Episode i is file i % 1000 of chunk i // 1000 in all places; episode indices are 0 .. N-1 without gaps.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bora_cli.errors import DataError, SchemaMismatch
+from bora_cli.data import video
+from bora_cli.errors import SchemaMismatch
 from bora_cli.types import ActionSpec, Episode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
+VIDEO_FORMAT = 2
+"""Format of a dataset whose images are video, so that a version of bora that knows none says so."""
 CODEBASE_VERSION = "v3.0"
 FILES_PER_CHUNK = 1000
 IDENTITY = Path("meta/bora.json")
@@ -33,6 +37,7 @@ TASKS = Path("meta/tasks.parquet")
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODE_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DECISION_PATH = "decisions/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 IMAGE_PREFIX = "observation.images."
 
 VECTORS = {
@@ -71,6 +76,7 @@ class Identity:
 
     image_size: (height, width) in pixels of every camera.  fps: ticks per second, also of the images.
     extra: anything else worth keeping, JSON values only (e.g. the hardware profile's hash).
+    video: the codec of the images (`video.CODECS`), "" where they are PNG files in the data table.
     """
 
     spec: ActionSpec
@@ -80,10 +86,12 @@ class Identity:
     fps: float
     robot_type: str
     extra: dict[str, Any] = field(default_factory=dict)
+    video: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": VIDEO_FORMAT if self.video else FORMAT,
+            **({"video": self.video} if self.video else {}),
             "robot_type": self.robot_type,
             "fps": self.fps,
             "action_spec": self.spec.to_json(),
@@ -95,25 +103,10 @@ class Identity:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Identity:
-        """Parse `meta/bora.json`.  Raises DataError for a missing key or an unknown format."""
-        if data.get("format") != FORMAT:
-            raise DataError(
-                f"The dataset has format {data.get('format')!r}; expected {FORMAT}.",
-                "Install the version of bora that wrote it.",
-            )
-        try:
-            height, width = data["image_size"]
-            return cls(
-                spec=ActionSpec.from_json(data["action_spec"]),
-                state_names=tuple(data["state_names"]),
-                cameras=tuple(data["cameras"]),
-                image_size=(int(height), int(width)),
-                fps=data["fps"],
-                robot_type=data["robot_type"],
-                extra=data["extra"],
-            )
-        except KeyError as error:
-            raise DataError(f"{IDENTITY} has no key {error}.", "Restore the file from a copy.") from None
+        """Parse `meta/bora.json`.  Raises DataError for a missing key, an unknown format or an impossible value."""
+        from bora_cli.data.identity import parse_identity
+
+        return parse_identity(data)
 
     @property
     def features(self) -> dict[str, dict[str, Any]]:
@@ -126,10 +119,13 @@ class Identity:
         for camera in self.cameras:
             shape = [*self.image_size, 3]
             out[IMAGE_PREFIX + camera] = {
-                "dtype": "image",
+                "dtype": "video" if self.video else "image",
                 "shape": shape,
                 "names": ["height", "width", "channels"],
             }
+            if self.video:
+                about = video.feature_info(self.video, self.image_size, self.fps)
+                out[IMAGE_PREFIX + camera]["info"] = about
         scalars = {column: dtype for column, (dtype, _) in SCALARS.items()} | DERIVED
         for column, dtype in scalars.items():
             out[column] = {"dtype": dtype, "shape": [1], "names": None}
@@ -138,7 +134,12 @@ class Identity:
     @property
     def numeric(self) -> list[str]:
         """Columns of a data file other than images."""
-        return [name for name, feature in self.features.items() if feature["dtype"] != "image"]
+        return [name for name in self.features if not name.startswith(IMAGE_PREFIX)]
+
+    @property
+    def image_columns(self) -> list[str]:
+        """Columns of a data file that hold images; none where they are video."""
+        return [] if self.video else [IMAGE_PREFIX + camera for camera in self.cameras]
 
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of a data file."""
@@ -148,6 +149,8 @@ class Identity:
         scalar = {"float32": pa.float32(), "int64": pa.int64(), "uint8": pa.uint8(), "bool": pa.bool_()}
         fields = []
         for column, feature in self.features.items():
+            if feature["dtype"] == "video":
+                continue
             if feature["dtype"] == "image":
                 kind = image
             elif column in VECTORS:
@@ -188,6 +191,12 @@ class Identity:
 def episode_file(root: Path, template: str, index: int) -> Path:
     """Return the path of one of an episode's files; template: DATA_PATH, EPISODE_PATH or DECISION_PATH."""
     return root / template.format(chunk_index=index // FILES_PER_CHUNK, file_index=index % FILES_PER_CHUNK)
+
+
+def video_file(root: Path, camera: str, index: int) -> Path:
+    """Return the path of an episode's video of one camera."""
+    template = VIDEO_PATH.replace("{video_key}", IMAGE_PREFIX + camera)
+    return episode_file(root, template, index)
 
 
 def require_well_formed(episode: Episode) -> None:

@@ -51,7 +51,7 @@ def data_table(
     last[-1] = True
     values: dict[str, Any] = {column: getattr(episode, name) for column, name in VECTORS.items()}
     values |= {column: getattr(episode, name) for column, (_, name) in SCALARS.items()}
-    values |= {IMAGE_PREFIX + camera: episode.images[camera] for camera in identity.cameras}
+    values |= {column: episode.images[column.removeprefix(IMAGE_PREFIX)] for column in identity.image_columns}
     values |= {
         "intervention": episode.intervened,
         "next.done": episode.terminated | episode.truncated,
@@ -71,14 +71,9 @@ def data_table(
 
 def write_options(identity: Identity) -> dict[str, Any]:
     """Return Parquet options: images are compressed already, the rest with zstd."""
-    images = [IMAGE_PREFIX + camera for camera in identity.cameras]
-    columns: list[str] = []
-    for column in identity.features:
-        if column in images:
-            continue
-        columns.append(f"{column}.list.element" if column in VECTORS else column)
+    columns = [f"{c}.list.element" if c in VECTORS else c for c in identity.numeric]
     codecs = dict.fromkeys(columns, "zstd")
-    for column in images:
+    for column in identity.image_columns:
         codecs |= {f"{column}.bytes": "none", f"{column}.path": "none"}
     return {"compression": codecs, "use_dictionary": False, "write_statistics": columns}
 
@@ -98,18 +93,13 @@ def column_array(column: pa.ChunkedArray) -> NDArray[Any]:
     return array.to_numpy(zero_copy_only=False)
 
 
-def data_columns(episode_table: pa.Table, identity: Identity, images: bool) -> dict[str, Any]:
-    """Return the tick-wise fields of `Episode` from a data table; images = {} unless asked for."""
+def data_columns(episode_table: pa.Table) -> dict[str, Any]:
+    """Return the tick-wise fields of `Episode` from a data table, without images."""
     fields: dict[str, Any] = {}
     for column, name in VECTORS.items():
         fields[name] = column_array(episode_table[column]).copy()
     for column, (_, name) in SCALARS.items():
         fields[name] = column_array(episode_table[column]).copy()
-    fields["images"] = {}
-    if images:
-        for camera in identity.cameras:
-            files = episode_table[IMAGE_PREFIX + camera].combine_chunks().field("bytes").to_pylist()
-            fields["images"][camera] = png.decode(files, identity.image_size)
     return fields
 
 
