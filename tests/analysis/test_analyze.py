@@ -11,6 +11,7 @@ import pytest
 from bora_cli.analysis import analyze as module
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.folder import read_folder
+from bora_cli.analysis.style import new_figure
 from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.errors import CheckpointError, DataError
 from bora_cli.types import Episode
@@ -41,6 +42,44 @@ def test_it_writes_traces_numbers_figures_and_thumbnails(
     assert json.loads((out / "critic.json").read_text())["successes"] == 4
     assert {Path(f).name for f in result["figures"]} >= {"value_traces.png", "swap.png", "reliability.png"}
     assert all(Path(f).stat().st_size > 1000 for f in result["figures"])
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("killed_in", ["write_folder", "write_json", "save"])
+def test_a_killed_analysis_leaves_what_was_there(
+    toy_policy: Path,
+    episodes: list[Episode],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_in: str,
+    before: bool,
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    out, data = tmp_path / "analysis", toy_dataset(tmp_path / "data", episodes[:4]).root
+    if before:
+        out.mkdir()
+        (out / "critic.json").write_text("an earlier one")
+        (out / "notes.txt").write_text("mine")
+    monkeypatch.setattr(module, "draw", lambda *_: {"blank": new_figure(1.0, 1.0)})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, killed_in, killed)
+        with pytest.raises(KeyboardInterrupt):
+            analyze(toy_policy, data=[data], out=out)
+    if before:
+        assert {f.name: f.read_text() for f in out.iterdir()} == {
+            "critic.json": "an earlier one",
+            "notes.txt": "mine",
+        }
+    else:
+        assert not out.exists()
+    result = analyze(toy_policy, data=[data], out=out)
+    assert result["figures"] == [str(out / "blank.png")]
+    assert json.loads((out / "critic.json").read_text())["successes"] == 2
+    assert len(read_folder(out).traces) == sum(len(e) for e in episodes[:4])
+    assert (out / "notes.txt").exists() == before  # what an analysis does not write is not its own
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["analysis", "data"]
 
 
 @pytest.mark.parametrize("successes", [0, 1])

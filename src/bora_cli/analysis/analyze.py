@@ -22,7 +22,7 @@ from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
 from bora_cli.analysis.value_tests import auroc_over_time, calibration
 from bora_cli.checkpoint import Trained, load_backbone, load_trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import write_json
+from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import CheckpointError
 from bora_cli.models.critic import ChunkCritic
@@ -84,7 +84,8 @@ def analyze(
 ) -> dict[str, Any]:
     """Trace the critic of a checkpoint along recorded episodes and test whether it looks at the action.
 
-    Writes traces.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`; returns the numbers.
+    Writes traces.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`, all of them or none, and returns
+    the numbers; other files there stay as they are.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
     """
     trained = load_trained(checkpoint)
@@ -100,12 +101,13 @@ def analyze(
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
-    write_folder(out, traces, frames)
-    write_json(out / "critic.json", asdict(summary))
     drawn = draw(traces, summary, frames, seed)
-    for name, figure in drawn.items():
-        save(figure, out / f"{name}.png")
-        save(figure, out / f"{name}.svg")
+    with directory_written(out, keep=True) as fresh:
+        write_folder(fresh, traces, frames)
+        write_json(fresh / "critic.json", asdict(summary))
+        for name, figure in drawn.items():
+            save(figure, fresh / f"{name}.png")
+            save(figure, fresh / f"{name}.svg")
     return {
         "checkpoint": str(checkpoint),
         "episodes": summary.successes + summary.failures,

@@ -149,7 +149,11 @@ def directory_written(path: Path, *, keep: bool = False) -> Iterator[Path]:
         shutil.copytree(path, fresh)
     else:
         fresh.mkdir()
-    yield fresh
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     sync_tree(fresh)
     sync_directory(path.parent)
     if path.exists() and not _is_empty(path):
