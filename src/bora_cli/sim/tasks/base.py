@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.seeds import stream
+from bora_cli.sim.arm_hand import FINGERS
 from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette
 
@@ -16,12 +20,28 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Streams:
-    """Independent generators of one scene, one per purpose."""
+    """Independent generators of one scene, one per purpose.
+
+    hue: where objects take their hue from, see `SceneOptions`.
+    """
 
     shape: np.random.Generator
     layout: np.random.Generator
     physics: np.random.Generator
     appearance: np.random.Generator
+    hue: str = "setting"
+
+    def hues(self, setting: str) -> str:
+        """Return the entry of `HUES` from which objects of a setting take their colours."""
+        return {"seen": "standard", "held_out": "unseen", "any": "any"}.get(self.hue, setting)
+
+
+def draw_streams(scene_seed: int, hue: str = "setting", prefix: str = "") -> Streams:
+    """Return the generators of a scene seed; prefix: tells those of another object in the scene apart."""
+    shape, layout, physics, appearance = (
+        stream(prefix + name, scene_seed) for name in ("shape", "layout", "physics", "appearance")
+    )
+    return Streams(shape, layout, physics, appearance, hue)
 
 
 class Item(Protocol):
@@ -37,7 +57,7 @@ class Item(Protocol):
 class Phase:
     """One leg of a motion plan of the tool.
 
-    name: hover, descend, grasp, lift, arc, press or retreat.  goal: [3] m, world; where `live`, it follows
+    name: hover, descend, grasp, lift, carry, lower, arc, press or retreat.  goal: [3] m, world; where `live`, it follows
     the target while that moves.  yaw: rad.  posture: name of the hand posture.  tolerance: m between measured
     tool and goal.  dwell: s to stay at least.  speed: bound on the translation per tick in units of the
     action limit.
@@ -61,6 +81,15 @@ class Task(Protocol):
     hold_ticks: int
     """Ticks for which the condition has to hold before it counts as success."""
     wordings: tuple[str, ...]
+    """Instructions; those of a task with two objects have blanks: {colour}, {noun}, {side}."""
+    crowded: bool
+    """Whether there is a second object, so that the hand has to cross the table high."""
+    substep: Callable[[mujoco.MjModel, mujoco.MjData], None] | None
+    """What happens after every step of the physics, where something does."""
+
+    def instructions(self, item: Any) -> tuple[str, ...]:
+        """Return the sentences of which each one says what to do in this scene."""
+        ...
 
     def draw(self, streams: Streams, setting: str) -> Any:
         """Return the drawn item of one scene."""
@@ -85,6 +114,10 @@ class Task(Protocol):
         """Return the yaw in rad, folded to +-pi/2, at which the hand should act."""
         ...
 
+    def decoy(self, data: mujoco.MjData) -> tuple[F64, float] | None:
+        """Return position [3] m and yaw of the object that the instruction does not mean, if there is one."""
+        ...
+
     def plan(self, item: Any, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Return the expert's phases from the target's present pose.
 
@@ -96,3 +129,28 @@ class Task(Protocol):
 def fold(yaw: float) -> float:
     """Return the angle folded to +-pi/2: a grasp does not care about half turns."""
     return (yaw + np.pi / 2) % np.pi - np.pi / 2
+
+
+def fill(
+    wordings: Sequence[str], words: Mapping[str, str], deciding: Collection[str] | None
+) -> tuple[str, ...]:
+    """Return the wordings whose blanks the words can fill, filled.
+
+    words: blank -> word.  deciding: blanks of which a wording needs at least one to be unambiguous; None if
+    every wording is.
+    """
+    filled = []
+    for wording in wordings:
+        blanks = {name for _, name, _, _ in Formatter().parse(wording) if name}
+        if blanks <= set(words) and (deciding is None or blanks & set(deciding)):
+            filled.append(wording.format(**words))
+    return tuple(filled)
+
+
+def hand_touches(data: mujoco.MjData, body: str) -> bool:
+    """Return whether a part of the hand touches a body."""
+    model = data.model
+    bodies = model.geom_bodyid[data.contact.geom]
+    last = max(model.body(f"{name}_distal").id for name in FINGERS)
+    of_robot = ((bodies > 0) & (bodies <= last)).any(axis=1)
+    return bool((of_robot & (bodies == model.body(body).id).any(axis=1)).any())

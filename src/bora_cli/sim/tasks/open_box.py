@@ -62,6 +62,12 @@ class OpenBox:
         "grasp the handle and open the box",
         "raise the lid until the box is open",
     )
+    crowded = False
+    substep = None
+
+    def instructions(self, item: BoxItem) -> tuple[str, ...]:
+        """Return all wordings: there is one object, and each of them means it."""
+        return self.wordings
 
     def draw(self, streams: Streams, setting: str) -> BoxItem:
         """Return the box of one scene."""
@@ -82,7 +88,7 @@ class OpenBox:
             handle=handle,
             damping=float(streams.physics.uniform(0.005, 0.02)),
             friction_share=float(streams.physics.uniform(0.60, 0.75)),
-            palette=draw_palette(streams.appearance, setting),
+            palette=draw_palette(streams.appearance, streams.hues(setting)),
         )
 
     def add_to(self, spec: Any, item: BoxItem) -> None:
@@ -133,6 +139,9 @@ class OpenBox:
         """Return the yaw of the box."""
         rotation = data.body("box").xmat.reshape(3, 3)
         return math.atan2(rotation[1, 0], rotation[0, 0])
+
+    def decoy(self, data: mujoco.MjData) -> None:
+        """Return None: there is one object."""
 
     def plan(self, item: BoxItem, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Hover over the handle, descend, close, follow the handle's arc about the hinge."""

@@ -46,6 +46,12 @@ class PickToy:
         "pick the stuffed toy up from the table",
         "grab the plush toy",
     )
+    crowded = False
+    substep = None
+
+    def instructions(self, item: ToyItem) -> tuple[str, ...]:
+        """Return all wordings: there is one object, and each of them means it."""
+        return self.wordings
 
     def draw(self, streams: Streams, setting: str) -> ToyItem:
         """Return the toy of one scene."""
@@ -60,7 +66,7 @@ class PickToy:
             parts=toy_parts(kind, half_width),
             mass=float(streams.physics.uniform(0.05, 0.15)),
             friction=float(streams.physics.uniform(0.6, 1.1)),
-            palette=draw_palette(streams.appearance, setting),
+            palette=draw_palette(streams.appearance, streams.hues(setting)),
         )
 
     def add_to(self, spec: Any, item: ToyItem) -> None:
@@ -87,6 +93,9 @@ class PickToy:
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return the heading of the toy's long axis, folded."""
         return heading(data.body("toy").xmat.reshape(3, 3))
+
+    def decoy(self, data: mujoco.MjData) -> None:
+        """Return None: there is one object."""
 
     def plan(self, item: ToyItem, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Hover, descend, close, lift."""

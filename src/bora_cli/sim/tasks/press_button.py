@@ -51,6 +51,12 @@ class PressButton:
         "put a finger on the button and press",
         "push the button",
     )
+    crowded = False
+    substep = None
+
+    def instructions(self, item: ButtonItem) -> tuple[str, ...]:
+        """Return all wordings: there is one object, and each of them means it."""
+        return self.wordings
 
     def draw(self, streams: Streams, setting: str) -> ButtonItem:
         """Return the button of one scene."""
@@ -66,7 +72,7 @@ class PressButton:
             height=height,
             housing=housing_parts(kind, height),
             stiffness=float(streams.physics.uniform(150.0, 350.0)),
-            palette=draw_palette(streams.appearance, setting),
+            palette=draw_palette(streams.appearance, streams.hues(setting)),
         )
 
     def add_to(self, spec: Any, item: ButtonItem) -> None:
@@ -104,6 +110,9 @@ class PressButton:
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
         """Return 0: a round cap is pressed without turning the hand."""
         return 0.0
+
+    def decoy(self, data: mujoco.MjData) -> None:
+        """Return None: there is one object."""
 
     def plan(self, item: ButtonItem, target: F64, yaw: float, progress: float) -> tuple[Phase, ...]:
         """Point above the cap, come close, push through."""
