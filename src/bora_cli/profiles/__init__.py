@@ -5,17 +5,31 @@ to SI; a bare number or a unit of another kind is refused.  A profile may tighte
 `CODE_LIMITS` freely; it may loosen one only if `limits.acknowledged_by` names the person who answers for it.
 """
 
-from bora_cli.profiles.load import ProfileFinding, check_profile, find_profile, list_profiles, load_profile
+from bora_cli.profiles.env import EnvProfile
+from bora_cli.profiles.load import (
+    ProfileFinding,
+    check_profile,
+    find_profile,
+    list_environments,
+    list_profiles,
+    load_environment,
+    load_profile,
+    read_profile,
+)
 from bora_cli.profiles.schema import CODE_LIMITS, CODE_WORKSPACE, HardwareProfile, Limits
 
 __all__ = [
     "CODE_LIMITS",
     "CODE_WORKSPACE",
+    "EnvProfile",
     "HardwareProfile",
     "Limits",
     "ProfileFinding",
     "check_profile",
     "find_profile",
+    "list_environments",
     "list_profiles",
+    "load_environment",
     "load_profile",
+    "read_profile",
 ]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from bora_cli.errors import ConfigError
+from bora_cli.profiles.env import EnvProfile
 from bora_cli.profiles.schema import HardwareProfile, Part, loosened
 
 ROBOT_DRIVERS = ("sim",)
@@ -39,8 +40,13 @@ def profile_directory() -> Path:
 
 
 def list_profiles() -> list[str]:
-    """Return the names of the profiles that come with bora."""
-    return sorted(path.stem for path in profile_directory().glob("*.toml"))
+    """Return the names of the robot profiles that come with bora."""
+    return sorted(path.stem for path in profile_directory().glob("*.toml") if not _is_environment(path))
+
+
+def list_environments() -> list[str]:
+    """Return the names of the profiles of Gymnasium environments that come with bora."""
+    return sorted(path.stem for path in profile_directory().glob("*.toml") if _is_environment(path))
 
 
 def find_profile(name_or_path: str | Path) -> Path:
@@ -57,7 +63,48 @@ def find_profile(name_or_path: str | Path) -> Path:
 
 
 def load_profile(name_or_path: str | Path) -> HardwareProfile:
-    """Return a profile; raises ConfigError that names file, line and remedy of the first mistake."""
+    """Return a robot's profile; raises ConfigError that names file, line and remedy of the first mistake."""
+    profile = read_profile(name_or_path)
+    if isinstance(profile, EnvProfile):
+        raise ConfigError(
+            f"Profile '{name_or_path}' describes a Gymnasium environment, not a robot.",
+            f"Use it as --env {name_or_path}.",
+        )
+    return profile
+
+
+def load_environment(env: str | Path) -> EnvProfile:
+    """Return the profile of a Gymnasium environment.
+
+    env: name or .toml file of a profile, or the id of an environment that a profile of bora's describes.
+    Raises ConfigError as `load_profile` does, and where no profile describes that environment.
+    """
+    text = str(env)
+    known = list_environments()
+    for name in known:
+        profile = _read_environment(name)
+        if text in (name, profile.env.id, profile.env.id.rpartition(":")[2]):
+            return profile
+    if text.endswith(".toml") or text in list_profiles():
+        return _read_environment(text)
+    raise ConfigError(
+        f"No profile describes the environment '{text}'; those that come with bora: {', '.join(known)}.",
+        "Write one with an [env] table and give its file: --env my_env.toml.",
+    )
+
+
+def _read_environment(text: str) -> EnvProfile:
+    profile = read_profile(text) if _is_environment(find_profile(text)) else None
+    if not isinstance(profile, EnvProfile):
+        raise ConfigError(
+            f"Profile '{text}' has no [env] table; expected the profile of a Gymnasium environment.",
+            "Add the table, or choose another --env.",
+        )
+    return profile
+
+
+def read_profile(name_or_path: str | Path) -> HardwareProfile | EnvProfile:
+    """Return a profile of either kind; raises ConfigError that names file, line and remedy of the first mistake."""
     path = find_profile(name_or_path)
     profile, findings = _parse(path)
     if profile is None:
@@ -73,13 +120,18 @@ def check_profile(name_or_path: str | Path) -> list[ProfileFinding]:
     """Return what a person should know before trusting a profile; an empty list means nothing to add."""
     path = find_profile(name_or_path)
     profile, findings = _parse(path)
-    return findings if profile is None else list(_remarks(profile, path))
+    return list(_remarks(profile, path)) if isinstance(profile, HardwareProfile) else findings
 
 
-def _parse(path: Path) -> tuple[HardwareProfile | None, list[ProfileFinding]]:
+def _is_environment(path: Path) -> bool:
+    return re.search(r"^\s*\[env\]", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _parse(path: Path) -> tuple[HardwareProfile | EnvProfile | None, list[ProfileFinding]]:
     text = path.read_text(encoding="utf-8")
+    model: type[HardwareProfile | EnvProfile] = EnvProfile if _is_environment(path) else HardwareProfile
     try:
-        return HardwareProfile.model_validate(tomllib.loads(text)), []
+        return model.model_validate(tomllib.loads(text)), []
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         where = f"{path}:{line.group(1)}" if line else str(path)
@@ -90,16 +142,18 @@ def _parse(path: Path) -> tuple[HardwareProfile | None, list[ProfileFinding]]:
         for item in unknown_keys_first:
             loc = tuple(item["loc"])
             findings.append(
-                ProfileFinding("error", f"{path}:{_line_of(text, loc)}", _explain(item["type"], loc, item))
+                ProfileFinding(
+                    "error", f"{path}:{_line_of(text, loc)}", _explain(item["type"], loc, item, model)
+                )
             )
         return None, findings
 
 
-def _explain(kind: str, loc: tuple[int | str, ...], item: Any) -> str:
+def _explain(kind: str, loc: tuple[int | str, ...], item: Any, model: type[Part]) -> str:
     """Return one of pydantic's findings in our words."""
     key = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
-        known = _keys_at(loc[:-1])
+        known = _keys_at(loc[:-1], model)
         near = get_close_matches(str(loc[-1]), known, 1, 0.5)
         guess = f"; did you mean '{near[0]}'?" if near else ""
         return f"unknown key '{key}'{guess} (known here: {', '.join(known)})"
@@ -111,9 +165,9 @@ def _explain(kind: str, loc: tuple[int | str, ...], item: Any) -> str:
     return f"{key} is {item['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+def _keys_at(loc: tuple[int | str, ...], schema: type[Part]) -> list[str]:
     """Return the keys the schema knows in the table at `loc`."""
-    model: Any = HardwareProfile
+    model: Any = schema
     for part in loc:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
