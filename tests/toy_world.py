@@ -53,6 +53,9 @@ class ToyRig:
         self.hand = self.action_spec.center[6:].copy()
         self.tick = 0
 
+    def hold(self) -> None:
+        """Do nothing; without a step nothing moves."""
+
     def observe(self, images: bool = True) -> Observation:
         state = np.concatenate([self.position, np.zeros(6), self.hand, self.hand]).astype(np.float32)
         pictures = {c: self._picture(i) for i, c in enumerate(CAMERAS)} if images else {}

@@ -18,7 +18,12 @@ from bora_cli.types import F32, ActionSpec, Controller, Decision, Episode, Obser
 
 
 class Applied(Protocol):
-    """What a rig says about one tick: the action applied after its limits, the reward and how the episode stands."""
+    """What a rig says about one tick.
+
+    applied: float32 [A], units of the rig's `action_spec`, what was executed after all limits.  reward: of this
+    tick, raw.  terminated: the task ended.  truncated: the clock ran out, never together with terminated.
+    success: the task is fulfilled.
+    """
 
     @property
     def applied(self) -> F32: ...
@@ -33,34 +38,62 @@ class Applied(Protocol):
 
 
 class Rig(Protocol):
-    """A robot with a task, stepped one tick at a time."""
+    """A robot with a task, stepped one tick at a time by the one thread that runs the loop.
+
+    action_spec: names, units and limits of the A numbers of an action.  dt: seconds per tick.
+    """
 
     @property
     def action_spec(self) -> ActionSpec: ...
     @property
     def dt(self) -> float: ...
-    def prepare(self, scene_seed: int) -> None: ...
-    def step(self, action: F32) -> Applied: ...
-    def observe(self, images: bool = True) -> Observation: ...
+    def prepare(self, scene_seed: int) -> None:
+        """Bring robot and scene to the start of an episode; the seed fixes everything about a simulated scene."""
+
+    def step(self, action: F32) -> Applied:
+        """Execute one tick.  action: float32 [A], units of `action_spec`; one that is not finite must hold."""
+        ...
+
+    def observe(self, images: bool = True) -> Observation:
+        """Return what a policy may see now: uint8 [H, W, 3] per camera (none without images), float32 [S].
+
+        The state ends with the commanded hand joints, in the order and units of the action's group "hand".
+        """
+        ...
+
+    def hold(self) -> None:
+        """Stop and keep position.  Never raises, and may be called at any time and twice.
+
+        The loop calls it however an episode ends.
+        """
 
 
 class Policy(Protocol):
-    """Something that plans a chunk of actions from an observation, deterministically given `rng`."""
+    """Something that plans a chunk of actions from an observation, deterministically given `rng`.
+
+    execute: ticks of a chunk that are executed before the next decision, at most H.
+    """
 
     @property
     def execute(self) -> int: ...
-    def decide(self, obs: Observation, rng: np.random.Generator) -> Decision: ...
+    def decide(self, obs: Observation, rng: np.random.Generator) -> Decision:
+        """Return base, residual and final chunk, float32 [H, A] in the units of the rig's actions."""
+        ...
 
 
 class Demonstrator(Protocol):
-    """An operator that can drive a whole episode; `act` returns its command and whether it gives up."""
+    """An operator that can drive a whole episode.  A scripted one reads the rig itself, a person looks at it."""
 
-    def begin(self, rig: Any) -> None: ...
-    def act(self, rig: Any) -> tuple[F32, bool]: ...
+    def begin(self, rig: Any) -> None:
+        """Take the controls, at the start of an episode or of a takeover."""
+
+    def act(self, rig: Any) -> tuple[F32, bool]:
+        """Return this tick's command, float32 [A] in the units of the rig's actions, and whether he gives up."""
+        ...
 
 
 class Verdict(Protocol):
-    """Whether the person wants to drive at this tick, and why."""
+    """Whether the person wants to drive at this tick, and why (a word or two for the record)."""
 
     @property
     def engage(self) -> bool: ...
@@ -69,10 +102,14 @@ class Verdict(Protocol):
 
 
 class Watcher(Protocol):
-    """A person who watches a policy: says at each tick whether he wants to drive."""
+    """A person who watches a policy."""
 
-    def begin(self, rig: Any) -> None: ...
-    def observe(self, rig: Any, human_driving: bool) -> Verdict: ...
+    def begin(self, rig: Any) -> None:
+        """Begin to watch an episode."""
+
+    def observe(self, rig: Any, human_driving: bool) -> Verdict:
+        """Return whether he wants to drive at this tick; called once per tick.  human_driving: he does already."""
+        ...
 
 
 @dataclass
@@ -120,29 +157,33 @@ def demonstrate(
     """Let an operator drive one whole episode.
 
     An operator that gives up declares the attempt failed: the episode is *terminated* without success.
+    However this ends, the rig holds.
     images: whether to render and record every tick.
     """
-    rig.prepare(scene_seed)
-    operator.begin(rig)
-    log = _Log()
-    while True:
-        obs = rig.observe(images)
-        log.observe(obs, images)
-        action, gives_up = operator.act(rig)
-        result = rig.step(action)
-        terminated = result.terminated or (gives_up and not result.truncated)
-        log.tick(
-            action=result.applied,
-            proposed=action,
-            human=action,
-            controller=Controller.DEMO,
-            phase=Phase.HUMAN,
-            reward=result.reward,
-            terminated=terminated,
-            truncated=result.truncated and not terminated,
-        )
-        if terminated or result.truncated:
-            return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+    try:
+        rig.prepare(scene_seed)
+        operator.begin(rig)
+        log = _Log()
+        while True:
+            obs = rig.observe(images)
+            log.observe(obs, images)
+            action, gives_up = operator.act(rig)
+            result = rig.step(action)
+            terminated = result.terminated or (gives_up and not result.truncated)
+            log.tick(
+                action=result.applied,
+                proposed=action,
+                human=action,
+                controller=Controller.DEMO,
+                phase=Phase.HUMAN,
+                reward=result.reward,
+                terminated=terminated,
+                truncated=result.truncated and not terminated,
+            )
+            if terminated or result.truncated:
+                return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+    finally:
+        rig.hold()
 
 
 def roll_out(
@@ -162,69 +203,73 @@ def roll_out(
     rng: noise of the policy.  images: record every tick (unaided evaluation needs images only at decisions).
     While the person drives, the policy decides at every tick in shadow, so that its proposal is known wherever
     there is a correction.  A takeover or a release closes the running decision and opens a new one.
+    However this ends, the rig holds.
     """
-    rig.prepare(scene_seed)
-    if watcher is not None:
-        watcher.begin(rig)
-    settings = ArbiterSettings.for_spec(rig.action_spec, n_release=1)
-    state, previous = ArbiterState(), _rest(rig)
-    log = _Log()
-    decision: Decision | None = None
-    inner = tick = 0
-    while True:
-        driving = state.phase in (Phase.TAKING, Phase.HUMAN)
-        verdict = watcher.observe(rig, driving) if watcher is not None and operator is not None else None
-        shadow = driving or (verdict is not None and verdict.engage)
-        deciding = decision is None or shadow or inner >= policy.execute
-        obs = rig.observe(images or deciding)
-        log.observe(obs, images)
-        if deciding:
-            if shadow and not driving and decision is not None:
-                decision.closed = "takeover"
-            decision = policy.decide(obs, rng)
-            decision.t_start, decision.planned, decision.shadow, inner = tick, policy.execute, shadow, 0
-            log.decisions.append(decision)
-        assert decision is not None
-        sample = None
-        if verdict is not None and operator is not None:
-            if verdict.engage and not driving:
-                operator.begin(rig)
-            action = operator.act(rig)[0] if verdict.engage else previous
-            sample = OperatorSample(action, verdict.engage, tick * rig.dt, verdict.reason)
-        state, command = arbitrate(
-            state,
-            proposal=decision.final[inner],
-            sample=sample,
-            previous=previous,
-            now=tick * rig.dt,
-            settings=settings,
-        )
-        if command.event in (Event.ENGAGE, Event.RELEASE):
-            name = "takeover" if command.event is Event.ENGAGE else "release"
-            log.changes.append({"tick": tick, "event": name, "reason": command.reason})
-        result = rig.step(command.action)
-        previous = np.asarray(result.applied, np.float32)
-        truncated = result.truncated or (max_ticks is not None and tick + 1 >= max_ticks)
-        truncated = truncated and not result.terminated
-        person = sample is not None and command.phase in (Phase.TAKING, Phase.HUMAN)
-        log.tick(
-            action=result.applied,
-            proposed=decision.final[inner],
-            human=sample.action if sample is not None and person else np.full_like(previous, np.nan),
-            controller=command.controller,
-            phase=command.phase,
-            reward=result.reward,
-            terminated=result.terminated,
-            truncated=truncated,
-        )
-        decision.executed += int(command.controller == Controller.POLICY)
-        inner, tick = inner + 1, tick + 1
-        if command.event in (Event.RELEASE, Event.SETTLED):
-            decision.closed = "release" if command.event is Event.RELEASE else decision.closed
-            decision = None  # whoever drives next starts from a fresh look
-        if result.terminated or truncated:
-            log.decisions[-1].closed = "terminated" if result.terminated else "truncated"
-            return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+    try:
+        rig.prepare(scene_seed)
+        if watcher is not None:
+            watcher.begin(rig)
+        settings = ArbiterSettings.for_spec(rig.action_spec, n_release=1)
+        state, previous = ArbiterState(), _rest(rig)
+        log = _Log()
+        decision: Decision | None = None
+        inner = tick = 0
+        while True:
+            driving = state.phase in (Phase.TAKING, Phase.HUMAN)
+            verdict = watcher.observe(rig, driving) if watcher is not None and operator is not None else None
+            shadow = driving or (verdict is not None and verdict.engage)
+            deciding = decision is None or shadow or inner >= policy.execute
+            obs = rig.observe(images or deciding)
+            log.observe(obs, images)
+            if deciding:
+                if shadow and not driving and decision is not None:
+                    decision.closed = "takeover"
+                decision = policy.decide(obs, rng)
+                decision.t_start, decision.planned, decision.shadow, inner = tick, policy.execute, shadow, 0
+                log.decisions.append(decision)
+            assert decision is not None
+            sample = None
+            if verdict is not None and operator is not None:
+                if verdict.engage and not driving:
+                    operator.begin(rig)
+                action = operator.act(rig)[0] if verdict.engage else previous
+                sample = OperatorSample(action, verdict.engage, tick * rig.dt, verdict.reason)
+            state, command = arbitrate(
+                state,
+                proposal=decision.final[inner],
+                sample=sample,
+                previous=previous,
+                now=tick * rig.dt,
+                settings=settings,
+            )
+            if command.event in (Event.ENGAGE, Event.RELEASE):
+                name = "takeover" if command.event is Event.ENGAGE else "release"
+                log.changes.append({"tick": tick, "event": name, "reason": command.reason})
+            result = rig.step(command.action)
+            previous = np.asarray(result.applied, np.float32)
+            truncated = result.truncated or (max_ticks is not None and tick + 1 >= max_ticks)
+            truncated = truncated and not result.terminated
+            person = sample is not None and command.phase in (Phase.TAKING, Phase.HUMAN)
+            log.tick(
+                action=result.applied,
+                proposed=decision.final[inner],
+                human=sample.action if sample is not None and person else np.full_like(previous, np.nan),
+                controller=command.controller,
+                phase=command.phase,
+                reward=result.reward,
+                terminated=result.terminated,
+                truncated=truncated,
+            )
+            decision.executed += int(command.controller == Controller.POLICY)
+            inner, tick = inner + 1, tick + 1
+            if command.event in (Event.RELEASE, Event.SETTLED):
+                decision.closed = "release" if command.event is Event.RELEASE else decision.closed
+                decision = None  # whoever drives next starts from a fresh look
+            if result.terminated or truncated:
+                log.decisions[-1].closed = "terminated" if result.terminated else "truncated"
+                return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
+    finally:
+        rig.hold()
 
 
 def _rest(rig: Rig) -> F32:

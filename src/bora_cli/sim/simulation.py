@@ -174,6 +174,9 @@ class Simulation:
             success=success,
         )
 
+    def hold(self) -> None:
+        """Keep the commanded pose; without a step nothing moves, so there is nothing to do."""
+
     def observe(self, images: bool = True) -> Observation:
         """Return what a policy may see; without images the cameras are not rendered."""
         self._require_scene()
