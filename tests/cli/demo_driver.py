@@ -1,6 +1,7 @@
 """Run a small demo without interruption, and again killed at several moments.  usage: demo_driver.py SCRATCH
 
-SCRATCH/whole and SCRATCH/broken each get a run called `run`.  Everything is imported once; every attempt is a forked
+SCRATCH/whole and SCRATCH/broken each get a run called `run`; in SCRATCH/whole every command that the demo printed is
+given once more, as it was printed, which makes `run-again`.  Everything is imported once; every attempt is a forked
 child that runs `bora demo --quick` with fewer episodes and updates, writes its messages to attempt-K.log, and kills
 itself with SIGKILL where it is told to.  Prints one line per attempt: the moment, and how the child ended.
 """
@@ -8,6 +9,8 @@ itself with SIGKILL where it is told to.  Prints one line per attempt: the momen
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from bora_cli.cli import pipeline
 from bora_cli.cli.app import main
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
-from bora_cli.evaluate import evaluate, film
+from bora_cli.evaluate import evaluate, film, workers
 from bora_cli.train import offline, online, residual
 
 SEED = 3
@@ -44,6 +47,7 @@ def shrink() -> None:
     pipeline.Job.make = make  # type: ignore[method-assign]
     online.RELEASE_SCENES = 1
     residual.OnlineConfig = partial(OnlineConfig, updates=20, min_takeovers=1)  # type: ignore[misc,assignment]
+    workers.default_workers = lambda: 1
     evaluate.roll_out = film.roll_out = partial(roll_out, max_ticks=24)
     run_report.film = partial(run_report.film, size=48)
 
@@ -70,25 +74,39 @@ def die_at(owner: Any, name: str, call: int) -> None:
 
 def attempt(folder: Path, number: int, moment: str | None, pictures: bool) -> int:
     """Run the demo in a child and return its wait status."""
+    task = ("--task", "press_button", "--seed", str(SEED))
+    demo = ["demo", "--quick", "--workers", "1", "--out", "run", *task]
+    return in_child(folder, f"attempt-{number}.log", [demo], moment, pictures)
+
+
+def repeat(folder: Path) -> int:
+    """Give the commands that the demo printed in attempt 0 to a child and return its wait status."""
+    printed = re.findall(r"^  \$ bora (.*)$", (folder / "attempt-0.log").read_text(), re.MULTILINE)
+    return in_child(folder, "again.log", [shlex.split(line) for line in printed], None, pictures=False)
+
+
+def in_child(folder: Path, log: str, commands: list[list[str]], moment: str | None, pictures: bool) -> int:
+    """Run commands in a child until one fails and return its wait status."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
     os.chdir(folder)
-    log = os.open(f"attempt-{number}.log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    to = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(to, 1)
+    os.dup2(to, 2)
     shrink()
     if not pictures:
         skip_pictures()
     if moment is not None:
         die_at(*MOMENTS[moment])
-    task = ("--task", "press_button", "--seed", str(SEED))
-    try:
-        main(["demo", "--quick", "--workers", "1", "--out", "run", *task])
-    except SystemExit as leaving:
-        sys.stdout.flush()
-        os._exit(int(leaving.code or 0))
-    os._exit(99)
+    code = 0 if commands else 99
+    for command in commands:
+        try:
+            main(command)
+        except SystemExit as leaving:
+            code = code or int(leaving.code or 0)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def run(scratch: Path) -> None:
@@ -96,6 +114,7 @@ def run(scratch: Path) -> None:
     for folder in (whole, broken):
         folder.mkdir()
     print("uninterrupted", attempt(whole, 0, None, pictures=False), flush=True)
+    print("printed commands", repeat(whole), flush=True)
     for number, moment in enumerate(MOMENTS):
         print(moment, attempt(broken, number, moment, pictures=False), flush=True)
     print("to the end", attempt(broken, len(MOMENTS), None, pictures=True), flush=True)

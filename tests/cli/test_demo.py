@@ -35,8 +35,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     ends = [line.rsplit(" ", 1) for line in done.stdout.splitlines()]
-    logs = "\n".join(log.read_text() for log in sorted(scratch.glob("*/attempt-*.log")))
-    expected = [["uninterrupted", "0"], *([moment, str(int(signal.SIGKILL))] for moment in MOMENTS)]
+    logs = "\n".join(log.read_text() for log in sorted(scratch.glob("*/*.log")))
+    whole = [["uninterrupted", "0"], ["printed commands", "0"]]
+    expected = [*whole, *([moment, str(int(signal.SIGKILL))] for moment in MOMENTS)]
     assert ends == [*expected, ["to the end", "0"]], logs[-3000:] + done.stderr
     return scratch
 
@@ -87,6 +88,26 @@ def test_what_was_done_is_not_done_again(runs: Path) -> None:
     assert [log.count("done before") for log in logs] == [0, 0, 2, 4, 5, 9]
     assert "[9/10] Ask the critic: done before" in logs[-1]
     assert "BORA-Full succeeded in" in logs[-1]
+
+
+@pytest.mark.slow
+def test_the_printed_commands_make_the_same_again(runs: Path) -> None:
+    """Each was given as it was printed, after the run: equal weights and equal episodes, in a folder beside it."""
+    run, again = runs / "whole" / "run", runs / "whole" / "run-again"
+    made = sorted(f.relative_to(again) for f in again.glob("**/*.safetensors"))
+    assert made == sorted(f.relative_to(run) for f in run.glob("**/*.safetensors"))
+    for file in made:
+        assert (again / file).read_bytes() == (run / file).read_bytes(), file
+    for dataset in ("demos", "rollouts", "online/episodes"):
+        one, other = (Dataset.open(folder / dataset).summary() for folder in (run, again))
+        aside = {"root", "size_bytes"}  # the run's datasets have tokens beside them
+        assert {k: v for k, v in one.items() if k not in aside} == {
+            k: v for k, v in other.items() if k not in aside
+        }
+    numbers = [json.loads((folder / "analysis" / "critic.json").read_text()) for folder in (run, again)]
+    assert numbers[0] == numbers[1]
+    log = (runs / "whole" / "again.log").read_text()
+    assert log.count("of 2 succeeded") == 10
 
 
 # --------------------------------------------------------------------------------------------- refusals

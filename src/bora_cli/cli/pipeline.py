@@ -3,6 +3,9 @@
 A stage that has its mark under RUN/stages is done.  A stage without one is run again from what it left: collecting,
 recorded evaluation and online rounds continue where they were, the rest starts afresh.  All random numbers come from
 the seed, so a run that was killed ends with the numbers of one that was not.
+
+The commands read what the run holds and write to RUN-again, a folder beside it: a command repeats its stage without
+touching the run, and can be given as it is printed once the stages before it are done.
 """
 
 from __future__ import annotations
@@ -121,7 +124,7 @@ class Pipeline:
             "Collect demonstrations of mixed quality",
             (
                 f"bora collect --task {task} --quality mixed --episodes {job.demonstrations} --seed {job.seed}"
-                f" --out {self._at('demos')}",
+                f" --out {self._again('demos')}",
             ),
             self._collect,
         )
@@ -139,7 +142,7 @@ class Pipeline:
                 name,
                 (
                     f"bora train {method} --data {self._at('demos')}{init} --seed {job.seed}{train}"
-                    f" --out {self._at(f'policies/{policy}')}",
+                    f" --out {self._again(f'policies/{policy}')}",
                 ),
                 lambda p=policy, m=method: self._train(p, m),  # type: ignore[misc]
             )
@@ -150,7 +153,7 @@ class Pipeline:
             (
                 f"bora online {self._at('policies/bora_offline')} --task {task} --gap {job.gap}"
                 f" --rounds {job.rounds} --episodes {job.online_episodes} --seed {job.seed}"
-                f" --out {self._at('online')}",
+                f" --out {self._again('online')}",
             ),
             self._online,
         )
@@ -160,7 +163,7 @@ class Pipeline:
             (
                 f"bora train bc_interventions --init {self._at('policies/bora_offline')}"
                 f" --data {self._at('online/episodes')} --seed {job.seed}"
-                f" --out {self._at('policies/bc_interventions')}",
+                f" --out {self._again('policies/bc_interventions')}",
             ),
             self._control,
         )
@@ -170,7 +173,7 @@ class Pipeline:
             "Ask the critic",
             (
                 f"bora analyze {self._at('policies/bora_offline')} --data {self._at('rollouts')}"
-                f" --seed {job.seed} --out {self._at('analysis')}",
+                f" --seed {job.seed} --out {self._again('analysis')}",
             ),
             self._analyze,
         )
@@ -213,7 +216,7 @@ class Pipeline:
         commands = tuple(
             f"bora eval {self._at(_folder(policy))} --task {job.task} --setting {setting} --gap {job.gap}"
             f" --episodes {job.evaluation_episodes} --seed {job.first_scene}"
-            + (f" --record {self._at('rollouts')}" if _recorded(policy, setting) else "")
+            + (f" --record {self._again('rollouts')}" if _recorded(policy, setting) else "")
             for policy in policies
             for setting in SETTINGS
         )
@@ -293,6 +296,10 @@ class Pipeline:
 
     def _at(self, part: str) -> str:
         return shlex.quote(str(self.root / part))
+
+    def _again(self, part: str) -> str:
+        root = self.root if self.root.name not in ("", "..") else self.root.resolve()
+        return shlex.quote(str(root.with_name(f"{root.name}-again") / part))
 
     def _mark(self, stage: Stage) -> Path:
         return self.root / "stages" / f"{stage.key}.json"
