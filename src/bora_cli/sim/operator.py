@@ -41,6 +41,9 @@ CLEARANCE = 0.05
 """How far above the grasp height the open hand passes over the object, m."""
 POSTURE_TOLERANCE = 0.05
 """rad, every joint command."""
+LIFTING = ("lift", "arc", "carry")
+CARRYING = (*LIFTING, "lower")
+"""Phases with the object in the hand; during the first ones it should move with the hand."""
 
 
 class SimulatedOperator:
@@ -81,19 +84,26 @@ class SimulatedOperator:
         elif self._mistake in ("high", "premature"):
             offset[2] += style.mistake_size
         task = get_task(state.task)
-        phases = task.plan(state.item, state.target_position, state.target_yaw, state.progress)
+        place, yaw = self._aim(state)
+        phases = task.plan(state.item, place, yaw, state.progress)
         self._phases = tuple(_shift(p, offset) if p.name != "hover" else p for p in phases)
-        self._anchor = state.target_position.copy()
+        self._anchor = place.copy()
         if self._mistake == "premature":
             self._phases = tuple(
                 replace(p, posture="close") if p.name == "descend" else p for p in self._phases
             )
         if self._mistake == "early" and phases[-1].name == "press":
             self._phases = (*self._phases[:-1], replace(phases[0], name="retreat"))
-        self._phases = _from_here(self._phases, state)
+        self._phases = _from_here(self._phases, state, task.crowded)
         low = [p.goal[2] for p in self._phases if p.name == "grasp"]
         self._grasp_height = low[0] if low else float(state.tool_position[2])
         self._index = self._ticks = self._lost_ticks = 0
+
+    def _aim(self, state: Privileged) -> tuple[F64, float]:
+        """Return position [3] m and yaw of what he goes for: the target, or by mistake the other object."""
+        if self._mistake == "other" and state.decoy is not None:
+            return state.decoy
+        return state.target_position, state.target_yaw
 
     def _advance(self, state: Privileged) -> None:
         """Go to the next phase if this one is fulfilled; notice a failed attempt."""
@@ -115,7 +125,7 @@ class SimulatedOperator:
     def _failed(self, state: Privileged, arrived: bool, timed_out: bool, last: bool) -> bool:
         """Return whether this tick looks like a failed attempt."""
         phase = self._phases[self._index]
-        if phase.name in ("lift", "arc"):
+        if phase.name in LIFTING:
             risen = state.tool_position[2] - self._grasp_height
             if risen > 0.05 and state.progress < 0.15:
                 return True
@@ -135,7 +145,7 @@ class SimulatedOperator:
     def _goal(self, phase: Phase, state: Privileged) -> F64:
         """Return the tool point this phase wants, [3] m."""
         goal = np.array(phase.goal)
-        return goal + (state.target_position - self._anchor) if phase.live else goal
+        return goal + (self._aim(state)[0] - self._anchor) if phase.live else goal
 
     def _command(self, state: Privileged) -> F32:
         style, phase = self.style, self._phases[self._index]
@@ -158,13 +168,13 @@ class SimulatedOperator:
     def _posture(self, phase: Phase) -> str:
         lets_go = (
             self._mistake == "early"
-            and phase.name in ("lift", "arc")
+            and phase.name in CARRYING
             and self._ticks_since_grasp() >= self.style.mistake_size
         )
         return "release" if lets_go else phase.posture
 
     def _ticks_since_grasp(self) -> int:
-        grasp = next(i for i, p in enumerate(self._phases) if p.name in ("lift", "arc"))
+        grasp = next(i for i, p in enumerate(self._phases) if p.name in CARRYING)
         return self._ticks if self._index == grasp else PHASE_TIMEOUT
 
     def _move_hand(self, posture: F64, dt: float) -> None:
@@ -187,25 +197,28 @@ def _shift(phase: Phase, offset: F64) -> Phase:
     return replace(phase, goal=(x, y, z))
 
 
-def _from_here(phases: tuple[Phase, ...], state: Privileged) -> tuple[Phase, ...]:
+def _from_here(phases: tuple[Phase, ...], state: Privileged, crowded: bool) -> tuple[Phase, ...]:
     """Return the phases that are still needed from the present state.
 
     With the object in the hand only the last legs are left; above the object with the hand ready the hover is
-    skipped; low beside the object the hand opens and goes straight up first.
+    skipped; low beside the object the hand opens and goes straight up first, on a crowded table from anywhere
+    and as high as the hover.
     """
     hover, descend = phases[0], phases[1]
     tool = state.tool_position
     closed = np.abs(np.array(POSTURES["close"]) - state.hand_command).max() < 0.2
     if state.touching and state.progress > 0.05 and closed:
         offset = tool - state.target_position
-        return tuple(_shift(p, offset) for p in phases if p.name in ("lift", "arc")) or phases
+        names = [p.name for p in phases]
+        legs = phases[names.index("grasp") + 1 :] if "grasp" in names else ()
+        return tuple(_shift(p, offset) for p in legs) or phases
     ready = np.abs(np.array(POSTURES[hover.posture]) - state.hand_command).max() < 0.3
     sideways = float(np.linalg.norm(tool[:2] - np.array(hover.goal[:2])))
     above = descend.goal[2] + 0.01 < tool[2]
     if ready and above and sideways < 0.035:
         return phases[1:]
-    clear = descend.goal[2] + CLEARANCE
-    if sideways < 0.12 and tool[2] < clear:
+    clear = hover.goal[2] - 0.02 if crowded else descend.goal[2] + CLEARANCE
+    if (crowded or sideways < 0.12) and tool[2] < clear:
         lower = (hover.goal[0], hover.goal[1], min(clear, hover.goal[2]))
         up = (float(tool[0]), float(tool[1]), lower[2])
         retreat = Phase("retreat", up, hover.yaw, hover.posture, 0.02)

@@ -52,6 +52,7 @@ class Privileged:
     touching: bool
     success: bool
     drift: F64
+    decoy: tuple[F64, float] | None = None
 
 
 @dataclass(frozen=True)

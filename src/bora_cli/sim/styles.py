@@ -22,7 +22,8 @@ class OperatorStyle:
     rotation, 0.3 of it on the hand).  goal_error_m: standard deviation of an offset of all goals after the
     first, drawn once per attempt.  speed: bound on the translation, 1 is the action limit.
     mistake: None, depth (goal too close to the scene camera), high, premature (fingers close during the
-    descent), early (lets go, or retreats, too early) or hesitate (pauses).  mistake_size: m for depth and
+    descent), early (lets go, or retreats, too early), hesitate (pauses) or other (goes for the object that the
+    instruction does not mean).  mistake_size: m for depth and
     high, ticks for early and for the length of pauses.  retry_probability: that a failed attempt is noticed
     and repeated without the mistake.
     """
@@ -73,6 +74,32 @@ MIXTURES: dict[str, Mixture] = {
         {"good": 0.12, "depth": 0.36, "high": 0.24, "early": 0.20, "hesitate": 0.08},
         {"depth": (0.026, 0.045), "high": (0.034, 0.050), "hesitate": (4, 9)},
         0.15,
+    ),
+    "pick_place": Mixture(
+        {
+            "good": 0.24,
+            "depth": 0.22,
+            "high": 0.14,
+            "premature": 0.10,
+            "early": 0.12,
+            "hesitate": 0.08,
+            "other": 0.10,
+        },
+        {"depth": (0.032, 0.055), "high": (0.018, 0.034), "early": (3, 8), "hesitate": (4, 9)},
+        0.35,
+    ),
+    "pull_tissue": Mixture(
+        {
+            "good": 0.24,
+            "depth": 0.22,
+            "high": 0.14,
+            "premature": 0.10,
+            "early": 0.12,
+            "hesitate": 0.08,
+            "other": 0.10,
+        },
+        {"depth": (0.032, 0.055), "high": (0.018, 0.034), "early": (2, 4), "hesitate": (4, 9)},
+        0.35,
     ),
 }
 

@@ -47,6 +47,8 @@ RULES: dict[str, TakeoverRule] = {
     "pick_toy": TakeoverRule(reach_stall=11, move_stall=16),
     "open_box": TakeoverRule(reach_stall=13, move_stall=18),
     "press_button": TakeoverRule(reach_stall=11, move_stall=12, effect=1.0),
+    "pick_place": TakeoverRule(reach_stall=13, move_stall=18, longest=40),
+    "pull_tissue": TakeoverRule(reach_stall=13, move_stall=16),
 }
 
 MOVED = 0.08
