@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -66,6 +66,13 @@ class Rig(Protocol):
 
         The loop calls it however an episode ends.
         """
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A rig that knows the command that asks for nothing, float32 [A]."""
+
+    def rest(self) -> F32: ...
 
 
 class Policy(Protocol):
@@ -273,7 +280,12 @@ def roll_out(
 
 
 def _rest(rig: Rig) -> F32:
-    """Return the command that asks for nothing: no arm motion, hand where it is commanded.  [A]"""
+    """Return the command that asks for nothing: no arm motion, hand where it is commanded.  [A]
+
+    A rig whose state does not end in the commanded hand says so itself.
+    """
+    if isinstance(rig, Resting):
+        return rig.rest()
     spec = rig.action_spec
     rest = np.zeros(spec.dim, np.float32)
     hand = spec.slice("hand")
