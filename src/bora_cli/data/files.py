@@ -66,9 +66,10 @@ def write_table(path: Path, table: pa.Table, trace: Tracer = no_trace, **options
     write_bytes(path, sink.getvalue().to_pybytes(), trace)
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_table(path: Path, columns: list[str] | None = None, only: tuple[str, int] | None = None) -> pa.Table:
     """Return columns of one Parquet file.
 
+    only: a column and a value; row groups whose statistics exclude that value are skipped.
     Raises CorruptEpisode where the file is missing, torn or lacks a column.
     """
     import pyarrow as pa
@@ -82,11 +83,25 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
                     f"{path} has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}.",
                     "Restore the file from a copy.",
                 )
-            return file.read(columns, use_threads=False)
+            if only is None:
+                return file.read(columns, use_threads=False)
+            groups = _groups_with(file, *only)
+            return file.read_row_groups(groups, columns, use_threads=False)
     except FileNotFoundError:
         raise CorruptEpisode(f"{path} is missing.", "Restore the file from a copy.") from None
     except (pa.ArrowException, OSError) as error:
         raise CorruptEpisode(f"{path} cannot be read: {error}.", "Restore the file from a copy.") from None
+
+
+def _groups_with(file: Any, column: str, value: int) -> list[int]:
+    """Return the row groups of an open Parquet file that may hold a value of a flat column."""
+    leaf = next(i for i in range(len(file.schema)) if file.schema.column(i).path == column)
+    found = []
+    for group in range(file.num_row_groups):
+        known = file.metadata.row_group(group).column(leaf).statistics
+        if known is None or not known.has_min_max or known.min <= value <= known.max:
+            found.append(group)
+    return found
 
 
 def read_json(path: Path) -> Any:
