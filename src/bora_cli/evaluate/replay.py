@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from bora_cli.control.loop import Applied
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.simulation import Simulation
-from bora_cli.types import U8, Episode
+from bora_cli.types import F32, U8, Episode, Observation
 
 Progress = Callable[[str, int, int], None]
 TOLERANCE = 1e-3
@@ -75,21 +76,47 @@ def replay(
     sim = _simulation(episode, root, index)
     try:
         sim.prepare(int(episode.meta["scene_seed"]))
-        states, frames, success = [], [], False
-        for tick, action in enumerate(episode.action):
-            states.append(sim.observe(images=False).state)
-            if film:
-                frames.append(sim.frame(size=size))
-            result = sim.step(action)
-            success = result.success
-            if progress is not None:
-                progress("replay", tick + 1, len(episode))
-            if result.terminated:
-                break
-        if film:
-            frames.append(sim.frame(size=size))
+        return execute(
+            sim, episode, index, state_names=dataset.state_names, film=film, size=size, progress=progress
+        )
     finally:
         sim.close()
+
+
+class Filmable(Protocol):
+    """A rig that can be filmed."""
+
+    @property
+    def dt(self) -> float: ...
+    def step(self, action: F32) -> Applied: ...
+    def observe(self, images: bool = True) -> Observation: ...
+    def frame(self, camera: str = "scene", size: int = 320) -> U8: ...
+
+
+def execute(
+    rig: Filmable,
+    episode: Episode,
+    index: int,
+    *,
+    state_names: Sequence[str],
+    film: bool = False,
+    size: int = 320,
+    progress: Progress | None = None,
+) -> Replay:
+    """Execute the recorded actions of an episode on a rig that was prepared for it, and compare."""
+    states, frames, success = [], [], False
+    for tick, action in enumerate(episode.action):
+        states.append(rig.observe(images=False).state)
+        if film:
+            frames.append(rig.frame(size=size))
+        result = rig.step(action)
+        success = result.success
+        if progress is not None:
+            progress("replay", tick + 1, len(episode))
+        if result.terminated:
+            break
+    if film:
+        frames.append(rig.frame(size=size))
     gap = np.abs(np.stack(states) - episode.state[: len(states)])
     worst_tick, worst_column = np.unravel_index(int(gap.argmax()), gap.shape)
     return Replay(
@@ -99,9 +126,9 @@ def replay(
         success=success,
         recorded_success=episode.success,
         difference=float(gap.max()),
-        worst_state=dataset.state_names[int(worst_column)],
+        worst_state=state_names[int(worst_column)],
         worst_tick=int(worst_tick),
-        fps=1.0 / sim.dt,
+        fps=1.0 / rig.dt,
         frames=frames,
     )
 
@@ -112,7 +139,7 @@ def _simulation(episode: Episode, root: Path, index: int) -> Simulation:
         raise DataError(
             f"Episode {index} of {root} does not say its {', '.join(missing)};"
             " only simulated episodes can be replayed.",
-            "Choose a dataset made by `bora collect` or `bora online`.",
+            "Choose a dataset made by `bora collect` or `bora online`, or name the environment with --env.",
         )
     meta = episode.meta
     return Simulation(meta["task"], setting=meta["setting"], gap=parse_gap(str(meta["gap"])))

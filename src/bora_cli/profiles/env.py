@@ -31,6 +31,10 @@ ACTION_UNITS: dict[str, tuple[str, float]] = {
 """As `UNITS`, and what a profile of a robot has no use for.  "none" is for numbers that have no unit."""
 
 
+TICK_COST = 0.5
+"""Sum of the costs per tick over a whole episode, as in `bora_cli.sim.simulation`."""
+
+
 class Amount(Part):
     """A number of any kind with its unit, written as text: "0.5 rad", "-1 none".  value: SI."""
 
@@ -120,6 +124,10 @@ class Environment(Part):
     initial_state: str = ""
     reward: Literal["success", "environment"] = "success"
     kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def tick_reward(self, success: bool) -> float:
+        """Return the suite's reward of one tick."""
+        return float(success) - TICK_COST / self.max_ticks
 
 
 class State(Part):

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from bora_cli.errors import ConfigError, RobotFault, SchemaMismatch
 from bora_cli.profiles import EnvProfile
 from bora_cli.profiles.env import Picture
-from bora_cli.sim.simulation import TICK_COST
 from bora_cli.sim.state import StepResult
 from bora_cli.types import F32, U8, Observation
 
@@ -109,7 +108,7 @@ class EnvRig:
         success = self._held >= self.profile.env.success.hold_ticks
         terminated = bool(ended) or success
         if self.profile.env.reward == "success":
-            reward = float(success) - TICK_COST / self.max_ticks
+            reward = self.profile.env.tick_reward(success)
         late = bool(truncated) or self._tick >= self.max_ticks
         return StepResult(applied.copy(), float(reward), terminated, late and not terminated, success)
 
