@@ -58,9 +58,9 @@ class Phase:
     """One leg of a motion plan of the tool.
 
     name: hover, descend, grasp, lift, carry, lower, release, arc, press or retreat.  goal: [3] m, world;
-    where `live`, it follows the target while that moves.  yaw: rad.  posture: name of the hand posture.  tolerance: m between measured
-    tool and goal.  dwell: s to stay at least.  speed: bound on the translation per tick in units of the
-    action limit.
+    where `live`, it follows the target while that moves.  yaw: rad.  posture: name of the hand posture.
+    tolerance: m between measured tool and goal.  dwell: s to stay at least.  speed: bound on the translation
+    per tick in units of the action limit.
     """
 
     name: str

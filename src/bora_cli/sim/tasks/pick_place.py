@@ -12,7 +12,15 @@ from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette, Part, Surface, add_parts, lowest_point
 from bora_cli.sim.tasks.base import F64, Phase, Streams, fill, fold, hand_touches
 from bora_cli.sim.tasks.pick_toy import heading
-from bora_cli.sim.variation import HELD_OUT_COLOURS, colour, draw_kind, draw_palettes, draw_size, name_colour
+from bora_cli.sim.variation import (
+    HELD_OUT_COLOURS,
+    TABLE,
+    colour,
+    draw_kind,
+    draw_palettes,
+    draw_size,
+    name_colour,
+)
 
 NOUNS = {
     "block": "block",
@@ -113,9 +121,10 @@ class PickPlace:
             "noun": item.noun,
             "side": "left" if item.y > item.other.y else "right",
         }
-        known = words["colour"] not in HELD_OUT_COLOURS
-        deciding = {"side"} | ({"colour"} if known else set())
-        if known and item.noun != item.other.noun:
+        deciding = {"side"}
+        if words["colour"] not in HELD_OUT_COLOURS:
+            deciding.add("colour")
+        if item.noun != item.other.noun and item.kind in TABLE[self.name].kinds["standard"]:
             deciding.add("noun")
         return fill(self.wordings, words, deciding)
 
@@ -177,7 +186,7 @@ class PickPlace:
         x, y, z = (float(v) for v in target)
         bx, by = (item.goal.x, item.goal.y) if item.goal is not None else (x, y)
         grasp = max(0.027, z)
-        close = max(0.012, grasp - 0.009)
+        close = max(0.012, z - 0.009)  # closing fingers curl upwards: a low object needs the palm lower
         way = (
             Phase("lift", (x, y, max(CARRY, z)), yaw, "close", 0.020),
             Phase("carry", (bx, by, CARRY), 0.0, "close", 0.020),
