@@ -31,6 +31,8 @@ class Controller(IntEnum):
     """Between policy and human, during take-over or hand-back."""
     ASSIST = 3
     DEMO = 4
+    HELD = 5
+    """Nobody: the robot held because whoever should drive was silent or sent no number."""
 
 
 @dataclass(frozen=True)

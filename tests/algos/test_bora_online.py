@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from bora_cli.algos.bora_online import (
     online_critic_loss,
     residual_loss,
     stay_factor,
-    unaided_success,
 )
 from bora_cli.errors import DataError
 from bora_cli.models.critic import ChunkCritic, CriticConfig
@@ -128,18 +128,28 @@ def test_minimum_evidence() -> None:
     assert [enough_evidence(n, CONFIG) for n in (0, 1, 3, 4, 9)] == [False, False, False, True, True]
 
 
-def test_who_counts_as_human_and_as_unaided() -> None:
-    controller = torch.tensor([0, 1, 2, 3, 4], dtype=torch.uint8)
-    assert is_human(controller).tolist() == [False, True, True, True, False]
-    episode = np.array([0, 0, 1, 1, 2])
-    who = np.array([0, 0, 0, 1, 0], np.uint8)
-    assert unaided_success(episode, who, np.array([True, True, True, True, False])).tolist() == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+def test_who_counts_as_human() -> None:
+    controller = torch.tensor([0, 1, 2, 3, 4, 5], dtype=torch.uint8)
+    assert is_human(controller).tolist() == [False, True, True, True, False, False]
+
+
+def test_autonomous_windows_stay_with_what_was_executed() -> None:
+    """After a release the executed chunk holds the residual in use: that, not zero, is what went well."""
+    batch = make_batch(6, 3, unaided=True)
+    executed = batch.need("a_base") + 0.2 * UNIT
+    learned = fitted_constant(replace(batch, a=executed), NOTHING)
+    torch.testing.assert_close(learned, torch.full((3,), 0.2), atol=1e-3, rtol=0)
+
+
+def test_anchor_pulls_towards_the_residual_in_use() -> None:
+    config = NOTHING.model_copy(update={"lambda_anchor": 1.0})
+    batch, before = make_batch(4, 0), make_residual(spread=0.3)
+    with torch.no_grad():
+        held = before(batch.z, batch.s, batch.need("a_base"))
+    _, from_zero = loss_of(make_residual(), batch, config, previous=before)
+    assert from_zero["anchor"] == pytest.approx(float((held**2).mean()), rel=1e-5)
+    _, arrived = loss_of(deepcopy(before), batch, config, previous=before)
+    assert arrived["anchor"] == 0.0
 
 
 def test_r0b_the_plain_hinge_is_silent_at_birth() -> None:

@@ -49,12 +49,36 @@ def test_out_of_fold_picks_the_model_that_did_not_look() -> None:
 def test_episodes_are_treated_one_by_one() -> None:
     rewards = [torch.tensor([0.0, 1.0]), torch.tensor([-0.1, -0.1, -0.1])]
     values = torch.tensor([0.5, 0.9, 0.3, 0.2, 0.1])
+    returns = episode_returns(rewards, [True, True], gamma=0.5)
     torch.testing.assert_close(
-        episode_returns(rewards, gamma=0.5), torch.cat([discounted_return(r, gamma=0.5) for r in rewards])
+        returns.collected, torch.cat([discounted_return(r, gamma=0.5) for r in rewards])
     )
     adv = episode_advantages(values, rewards, [True, False], gamma=0.5, lam=0.9)
     torch.testing.assert_close(adv[:2], realtime_gae(values[:2], rewards[0], True, gamma=0.5, lam=0.9))
     torch.testing.assert_close(adv[2:], realtime_gae(values[2:], rewards[1], False, gamma=0.5, lam=0.9))
+
+
+def test_what_would_have_come_after_a_truncation_is_not_taken_for_nothing() -> None:
+    """Equal rewards: the terminated episode keeps its sums, the truncated one asks V of its last observation."""
+    rewards = [torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0])]
+    returns = episode_returns(rewards, [True, False], gamma=0.5)
+    assert returns.known.tolist() == [True, True, True, True, True, False]
+    value = ConstantValue()
+    target = returns.target(torch.arange(6), value, torch.zeros(6, 1, 1), torch.arange(6.0)[:, None])
+    assert target[:3].tolist() == [1.75, 1.5, 1.0]
+    assert target[3:5].tolist() == [1.5 + 0.25 * 50.0, 1.0 + 0.5 * 50.0]
+
+
+class ConstantValue(StateValue):
+    """Ten times the first state, so that it shows which row was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ValueConfig(sizes=Sizes(n_tokens=1, token_width=1, state_dim=1, action_dim=1, horizon=2))
+        )
+
+    def forward(self, z: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        return 10.0 * s[:, 0]
 
 
 def test_regression_learns_a_return_it_can_see() -> None:

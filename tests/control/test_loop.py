@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bora_cli.control.arbiter import Phase
 from bora_cli.control.loop import demonstrate, roll_out
+from bora_cli.data.windows import build_windows
 from bora_cli.types import F32, ActionSpec, Controller, Decision, Episode, Observation
 
 SPEC = ActionSpec(
@@ -270,7 +271,8 @@ def test_a_proposal_that_is_not_a_number_holds_until_a_person_takes_over() -> No
     assert (episode.action[held][:, :2] == 0).all()
     assert (episode.action[held][:, 2] == episode.action[3, 2]).all()
     assert np.isfinite(episode.action).all()
-    assert not (episode.controller[held] == Controller.POLICY).any()
+    assert (episode.controller[held] == Controller.HELD).all()
+    assert not episode.intervened[held].any()
     assert episode.phase[-1] == Phase.AUTONOMOUS
 
 
@@ -279,6 +281,8 @@ def test_a_policy_that_never_says_a_number_never_moves_the_robot() -> None:
     assert (episode.action[:, :2] == 0).all()
     assert episode.action[:, 2] == pytest.approx(0.3)
     assert episode.truncated[-1]
+    assert episode.human_share == 0.0  # nobody drove; a person least of all
+    assert len(build_windows([episode], horizon=HORIZON, gamma=0.97)) == 0
 
 
 def test_an_operator_who_commands_nonsense_holds() -> None:

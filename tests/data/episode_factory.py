@@ -20,7 +20,7 @@ SPEC = ActionSpec(
     high=np.array([0.1, 0.1, 1.5], np.float32),
     groups={"arm": (0, 2), "hand": (2, 3)},
 )
-P, H, B, A, D = (int(c) for c in Controller)
+P, H, B, A, D, _ = (int(c) for c in Controller)
 
 
 def make_episode(

@@ -14,6 +14,7 @@ import torch
 
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import Trained, load_trained
+from bora_cli.data import files
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.models.vlm import Backbone
@@ -100,12 +101,12 @@ def on_call(module: Any, name: str, call: int) -> Callable[[pytest.MonkeyPatch],
 
 
 def while_the_policy_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(source: Path, target: Path) -> None:
-        target.mkdir()
+    def die(source: Path, target: Path, **options: Any) -> None:
+        target.mkdir(exist_ok=True)
         (target / "actor.safetensors").write_bytes(b"torn")
         raise Killed
 
-    monkeypatch.setattr(online.shutil, "copytree", die)
+    monkeypatch.setattr(files.shutil, "copytree", die)
 
 
 KILLS = {

@@ -3,8 +3,8 @@
 The base policy is frozen.  A residual is learned from episodes in which a person took over now and then:
 A_final = A_base + lambda * A_residual.  Losses read cached tokens and base chunks; no backbone is involved.
 
-Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the zero target on autonomous
-ticks and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.
+Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the pull of autonomous ticks
+and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.
 Residuals are in command units (1 = half the action range of a dimension).
 """
 
@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -53,10 +51,12 @@ class OnlineConfig(BaseModel):
     bc_over: int = Field(default=240, ge=0, description="updates over which that weight falls")
 
     stay_success: float = Field(
-        default=0.3, ge=0, description="weight of the zero residual on unaided successes"
+        default=0.3, ge=0, description="weight of repeating what was executed on unaided successes"
     )
     stay_other: float = Field(
-        default=0.05, ge=0, description="weight of the zero residual on all other autonomous windows"
+        default=0.05,
+        ge=0,
+        description="weight of repeating what was executed on all other autonomous windows",
     )
     w_net: float = Field(
         default=1.0, ge=0, description="penalty on what a low_rank residual adds to its constant part"
@@ -119,19 +119,10 @@ def is_human(controller: Tensor) -> Tensor:
     return torch.isin(controller, torch.tensor([int(c) for c in HUMAN], device=controller.device))
 
 
-def unaided_success(
-    episode: NDArray[np.integer], controller: NDArray[np.uint8], success: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return which windows belong to an episode that succeeded with no human window in it; all arrays [n]."""
-    helped = np.unique(episode[np.isin(controller, [int(c) for c in HUMAN])])
-    unaided: NDArray[np.bool_] = success & ~np.isin(episode, helped)
-    return unaided
-
-
 def stay_factor(n_autonomous: int, n_human: int) -> float:
-    """Return by how much the zero target is strengthened: max(1, N_auto / (3 N_human)), in windows.
+    """Return by how much the pull of autonomous windows is strengthened: max(1, N_auto / (3 N_human)).
 
-    Corrections and autonomous windows enter the loss as two means, whatever their numbers.  Where
+    Counted in windows.  Corrections and autonomous windows enter the loss as two means, whatever their numbers.  Where
     corrections are rare that would let each of them weigh too much; this restores the balance.  1 if nobody
     corrected anything.
     """
@@ -183,22 +174,24 @@ def residual_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the residual actor's loss on one batch; gradient reaches the residual only.
 
-    L = bc_weight [ corrections + stay * zero ] + lambda_improve hinge + lambda_anchor anchor + lambda_l2
-    |A_res|^2
-        + w_net departure - lambda_q guidance.
+    L = bc_weight [ corrections + stay * stayed ] + lambda_improve hinge
+        + lambda_anchor anchor + lambda_l2 |A_res|^2 + w_net departure - lambda_q guidance
 
-    corrections: |A_final - A_executed|^2, mean over human windows.
-    zero (ours): |lam A_res|^2, mean over autonomous windows, weighted 0.3 on unaided successes and 0.05
-    elsewhere;
-      `stay` is `stay_factor` of the whole buffer.
-    hinge: max(0, q(base) + margin - q(final)) with the critic frozen, gradient through the final chunk only.
-      With margin 0 and a zero residual its gradient is exactly zero.
-    anchor: |lam (A_res - A_res of the previous round)|^2 on autonomous windows; the previous one is 0 in
-    round 1. guidance: mean q(final) / mean |q|, the second reading of the paper's lambda_Q.
+    - corrections: |A_final - A_executed|^2, mean over human windows.
+    - stayed (ours): the same distance, mean over autonomous windows, weighted `stay_success` where the episode
+      succeeded unaided and `stay_other` elsewhere.  Until a residual is released that pulls towards zero;
+      afterwards, towards the residual under which those ticks went well.
+    - hinge: max(0, q(base) + margin - q(final)), critic frozen, gradient through the final chunk only.  With
+      margin 0 and a zero residual its gradient is exactly zero.
+    - anchor: |lam (A_res - A_res in use)|^2 on autonomous windows; before the first release that one is 0.
+    - departure: what a low_rank residual adds to its constant part.
+    - guidance: mean q(final) / mean |q|, the second reading of the paper's lambda_Q.
+
     All squared distances are in command units, averaged over dimensions and valid ticks.
 
-    batch: needs a_base, controller and unaided.  unit: float [A], one command unit in normalised action
-    units. critic: only needed with lambda_improve or lambda_q.
+    batch: needs a_base, controller and unaided.  unit: float [A], one command unit in normalised action units.
+    stay: `stay_factor` of the whole buffer.  critic: only needed with lambda_improve or lambda_q.  previous: the
+    residual in use when the round began, None if there was none.
     """
     a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
     res = residual(batch.z, batch.s, a_base)
@@ -209,8 +202,8 @@ def residual_loss(
 
     corrections = _mean_over(error, human)
     weight = torch.where(batch.need("unaided"), config.stay_success, config.stay_other)
-    zero = _mean_over(weight * lam**2 * size, auto)
-    parts = {"corrections": bc_weight * corrections, "zero": bc_weight * stay * zero}
+    stayed = _mean_over(weight * error, auto)
+    parts = {"corrections": bc_weight * corrections, "stay": bc_weight * stay * stayed}
     parts["l2"] = config.lambda_l2 * size.mean()
     if config.lambda_anchor > 0:
         with torch.no_grad():

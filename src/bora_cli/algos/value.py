@@ -9,6 +9,7 @@ al. 2018). Ours; the papers use q - v of the chunk critic (`bora_offline.advanta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def assign_folds(episode: NDArray[np.integer], folds: int, rng: np.random.Genera
 def value_loss(value: StateValue, z: Tensor, s: Tensor, returns: Tensor) -> Tensor:
     """Return the mean squared error of V on discounted returns, scalar.
 
-    z: float [B, N, W].  s: float [B, S].  returns: float [B].
+    z: float [B, N, W].  s: float [B, S].  returns: float [B], see `Returns.target`.
     """
     return ((value(z, s) - returns) ** 2).mean()
 
@@ -70,12 +71,53 @@ def out_of_fold(predictions: Sequence[Tensor] | Tensor, fold: NDArray[np.int64])
     return stacked.gather(0, torch.as_tensor(fold, device=stacked.device)[None]).squeeze(0)
 
 
-def episode_returns(rewards: Sequence[Tensor], *, gamma: float) -> Tensor:
-    """Return the discounted returns of several episodes end to end, float [sum T].
+@dataclass(frozen=True)
+class Returns:
+    """What followed each of M ticks, and what is still open.
 
-    rewards: one float [T] per episode.
+    collected: float [M], discounted rewards.  discount: float [M], of the value of row `end`; 0 in an episode that
+    terminated.  Of a truncated one the last observation is all that is known of what would have come, so its
+    value stands for that; behind the last tick itself nothing is known.  end: int64 [M], row of the last tick of
+    the same episode.
     """
-    return torch.cat([discounted_return(r, gamma=gamma) for r in rewards])
+
+    collected: Tensor
+    discount: Tensor
+    end: Tensor
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Rows that can be learned from, bool [M]."""
+        return ((self.discount == 0) | (self.end != torch.arange(len(self.end)))).numpy()
+
+    def target(self, rows: Tensor, value: StateValue, z: Tensor, s: Tensor) -> Tensor:
+        """Return collected + discount V(end) of some rows, float [B], without gradient.
+
+        rows: int64 [B].  z: float [M, N, W].  s: float [M, S].
+        """
+        target, discount = self.collected[rows].clone(), self.discount[rows]
+        still_open = discount > 0
+        if bool(still_open.any()):
+            end = self.end[rows[still_open]]
+            with torch.no_grad():
+                target[still_open] += discount[still_open] * value(z[end].float(), s[end])
+        return target
+
+
+def episode_returns(rewards: Sequence[Tensor], terminated: Sequence[bool], *, gamma: float) -> Returns:
+    """Return the discounted returns of several episodes end to end, M = sum T ticks.
+
+    rewards: one float [T] per episode.  terminated: per episode; False means truncated.
+    """
+    collected, discount, end, stop = [], [], [], 0
+    for r, ended in zip(rewards, terminated, strict=True):
+        to_go = torch.arange(len(r) - 1, -1, -1, device=r.device)
+        stop += len(r)
+        known = r if ended else torch.cat([r[:-1], r.new_zeros(1)])
+        collected.append(discounted_return(known, gamma=gamma))
+        discount.append(torch.zeros_like(r) if ended else (gamma**to_go).to(r.dtype))
+        end.append(torch.full_like(to_go, stop - 1))
+    return Returns(torch.cat(collected), torch.cat(discount), torch.cat(end))
 
 
 def episode_advantages(

@@ -244,4 +244,4 @@ def _controller(phase: Phase, person: OperatorSample | None) -> Controller:
         return Controller.POLICY
     if phase == Phase.HUMAN and person is not None and person.engaged:
         return Controller.HUMAN
-    return Controller.BLENDED
+    return Controller.HELD if phase == Phase.HELD else Controller.BLENDED

@@ -137,7 +137,8 @@ def segments(episode: Episode) -> tuple[I32, I32]:
     """Return starts and stops (exclusive) of the stretches with one controller and no gap, int32 [k] each.
 
     The last tick before a gap and the last tick of a truncated episode are left out: their successor is
-    missing.  A stretch of nothing but such a tick disappears.
+    missing.  A stretch of nothing but such a tick disappears, and so does one in which nobody drove: a
+    robot that holds for want of a command shows nothing to learn.
     """
     ticks = len(episode)
     gaps = _gaps(episode)
@@ -149,7 +150,7 @@ def segments(episode: Episode) -> tuple[I32, I32]:
     stops = np.append(starts[1:], ticks)
     lost = np.isin(stops, gaps) | ((stops == ticks) & bool(episode.truncated[-1]))
     stops = stops - lost
-    kept = stops > starts
+    kept = (stops > starts) & (episode.controller[starts] != Controller.HELD)
     return starts[kept].astype(np.int32), stops[kept].astype(np.int32)
 
 

@@ -289,7 +289,8 @@ def _cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
     """Return the advantage of every tick, float [M], from values that did not see its episode."""
     episodes = run.buffer.episodes
     rewards = [torch.from_numpy(e.reward) for e in episodes]
-    returns = episode_returns(rewards, gamma=config.gamma)
+    ends = [bool(e.terminated[-1]) for e in episodes]
+    returns = episode_returns(rewards, ends, gamma=config.gamma)
     of_tick = np.repeat(np.arange(len(episodes)), [len(e) for e in episodes])
     fold = assign_folds(of_tick, min(config.folds, len(episodes)), run.rng("folds"))
     tokens, state = run.buffer.tokens, run.sampler.state
@@ -300,19 +301,19 @@ def _cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
             value = StateValue(ValueConfig(sizes=run.sizes))
         fit_contexts(value, tokens[0])
         optimizer = adamw(value, config.lr, config.weight_decay)
-        others, rng = np.flatnonzero(fold != k), run.rng(f"value {k}")
+        others, rng = np.flatnonzero((fold != k) & returns.known), run.rng(f"value {k}")
         seen = others if len(others) else np.arange(len(fold))  # a single episode judges itself
         for update in range(config.updates):
             set_rate(optimizer, cosine(update, config.lr, config.updates))
             at = torch.from_numpy(seen[rng.integers(0, len(seen), config.batch)])
             view = torch.from_numpy(rng.integers(0, tokens.shape[0], config.batch))
-            loss = value_loss(value, tokens[view, at].float(), state[at], returns[at])
+            target = returns.target(at, value, tokens[0], state)
+            loss = value_loss(value, tokens[view, at].float(), state[at], target)
             step(loss, optimizer, value, 1.0, "value", update)
             run.report(f"value {k + 1}", update, config.updates, {"loss": float(loss.detach())})
         with torch.no_grad():
             predictions.append(value(tokens[0].float(), state))
     values = out_of_fold(predictions, fold)
-    ends = [bool(e.terminated[-1]) for e in episodes]
     return episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
 
 

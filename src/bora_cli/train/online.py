@@ -3,6 +3,7 @@
     OUT/job.json                 what is run; a continued run must be the same one
     OUT/episodes/                all online episodes, a dataset like any other (meta tells the round)
     OUT/round-K/policy/          checkpoint with the residual that round K trained
+    OUT/round-K/metrics.jsonl    losses of the critic and of the residual
     OUT/round-K/round.json       what was collected, how training went, the release test; its presence ends the round
     OUT/policy/                  the policy that was released last
 
@@ -13,16 +14,17 @@ where it was, and ends as an uninterrupted one.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import in_use, write_json
+from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate
@@ -34,10 +36,12 @@ from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.operator import SimulatedOperator
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
-from bora_cli.train.residual import fit_residual, require_online_method
+from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
+from bora_cli.train.tracker import Tracker
 from bora_cli.types import Episode
 
 Progress = Callable[[str, int, int], None]
+Preset = Literal["sim", "paper"]
 
 RELEASE_SCENES = 20
 """Paired unaided episodes with and without the residual that decide whether it is released."""
@@ -56,6 +60,8 @@ class OnlineJob:
     rounds: int
     episodes: int
     seed: int
+    preset: str
+    residual: str
     image_size: int
     profile: str
     profile_hash: str
@@ -106,33 +112,40 @@ def run_rounds(
     episodes: int = 10,
     seed: int = 0,
     method: str = "bora",
+    preset: Preset = "sim",
+    residual: ResidualKind = "constant",
     data: list[Path] | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
+    preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
     data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
     Raises ConfigError for bad input before anything runs, and if `out` holds another run.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     require_online_method(method)
+    _require_word("preset", preset, Preset)
+    _require_word("residual", residual, ResidualKind)
     scene_seeds("online", seed, rounds * episodes)  # refuses numbers for which there are no scenes
     scene_seeds("release", seed, rounds * RELEASE_SCENES)
     hardware = load_profile("sim")
     job = OnlineJob(
-        str(checkpoint),
-        checkpoint_hash(checkpoint),
-        task,
-        setting,
-        parse_gap(gap).identity,
-        method,
-        rounds,
-        episodes,
-        seed,
-        64,
-        "sim",
-        hardware.hash,
+        checkpoint=str(checkpoint),
+        checkpoint_hash=checkpoint_hash(checkpoint),
+        task=task,
+        setting=setting,
+        gap=parse_gap(gap).identity,
+        method=method,
+        rounds=rounds,
+        episodes=episodes,
+        seed=seed,
+        preset=preset,
+        residual=residual,
+        image_size=64,
+        profile="sim",
+        profile_hash=hardware.hash,
     )
     _claim(out, job)
     base = load_trained(checkpoint)
@@ -144,9 +157,20 @@ def run_rounds(
         if not (folder / "round.json").is_file():
             collected = _collect(job, index, acting, out / "episodes", pool, progress)
             if not (folder / "policy" / "config.json").is_file():
-                trained, facts = fit_residual(
-                    base, out / "episodes", offline, method=method, seed=seed, progress=progress
-                )
+                in_use_now = load_trained(acting)
+                with closing(Tracker(folder / "metrics.jsonl")) as tracker:
+                    trained, facts = fit_residual(
+                        base,
+                        out / "episodes",
+                        offline,
+                        method=method,
+                        seed=seed,
+                        config=OnlineConfig.preset(preset),
+                        kind=residual,
+                        previous=in_use_now if in_use_now.lam > 0 else None,
+                        tracker=tracker,
+                        progress=progress,
+                    )
                 trained.provenance |= {"online_round": index, "training": facts}
                 save_trained(folder / "policy", trained)
             test = _release_test(job, index, acting, folder / "policy", pool, progress)
@@ -155,6 +179,12 @@ def run_rounds(
         acting = folder / "policy" if done[-1]["released"] else acting
     final = _release(acting, out / "policy")
     return {"policy": str(final), "job": asdict(job), "rounds": done}
+
+
+def _require_word(name: str, value: str, allowed: Any) -> None:
+    """Raise ConfigError unless the value is one of a Literal's."""
+    if value not in get_args(allowed):
+        raise ConfigError(f"Unknown {name} '{value}'.", f"Choose one of {', '.join(get_args(allowed))}.")
 
 
 def _claim(out: Path, job: OnlineJob) -> None:
@@ -240,10 +270,5 @@ def _release_test(
 
 
 def _release(source: Path, target: Path) -> Path:
-    """Copy a checkpoint to its final place, atomically."""
-    fresh = target.with_name(f".{target.name}.writing")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
-    return target
+    """Copy a checkpoint to its final place, wholly or not at all."""
+    return copy_directory(source, target)

@@ -25,7 +25,6 @@ from bora_cli.algos.bora_online import (
     online_critic_loss,
     residual_loss,
     stay_factor,
-    unaided_success,
 )
 from bora_cli.algos.rewards import InterventionRewards, takeovers
 from bora_cli.algos.schedules import cosine
@@ -40,10 +39,12 @@ from bora_cli.models.residual import ResidualActor, ResidualConfig
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
 from bora_cli.train.clone import LOG_EVERY, adamw, set_rate, step
+from bora_cli.train.tracker import Tracker
 from bora_cli.types import ActionSpec, Controller, Decision, Episode
 
 Progress = Callable[[str, int, int], None]
 OnlineMethod = Literal["bora", "bc_interventions"]
+ResidualKind = Literal["constant", "low_rank", "mlp"]
 
 REACH = {"translation": 0.5, "rotation": 0.25, "hand": 0.6}
 """Largest residual in command units (half the range of an action dimension)."""
@@ -66,6 +67,22 @@ class OnlineBuffer:
         return replace(self.batch, mask=self.executable)
 
 
+@dataclass(frozen=True)
+class Report:
+    """Where the numbers of the updates go: a metrics file, a progress bar, or nowhere."""
+
+    tracker: Tracker | None
+    progress: Progress | None
+
+    def __call__(self, stage: str, update: int, total: int, values: dict[str, float]) -> None:
+        """Log and show an update (counted from 0), now and then."""
+        if (update + 1) % LOG_EVERY == 0 or update + 1 == total:
+            if self.tracker is not None:
+                self.tracker.log(stage, update + 1, values)
+            if self.progress is not None:
+                self.progress(stage, update + 1, total)
+
+
 def fit_residual(
     base: Trained,
     episodes: Path,
@@ -74,19 +91,23 @@ def fit_residual(
     method: str = "bora",
     seed: int = 0,
     config: OnlineConfig | None = None,
-    kind: Literal["constant", "low_rank", "mlp"] = "constant",
+    kind: ResidualKind = "constant",
+    previous: Trained | None = None,
+    tracker: Tracker | None = None,
     progress: Progress | None = None,
 ) -> tuple[Trained, dict[str, Any]]:
     """Return the base policy with a residual learned from online episodes, and the facts of the training.
 
     base: the frozen policy; its weights are not touched.  episodes: the online dataset.  offline: datasets for the
-    other half of the critic's batches.  With too little evidence the residual stays zero and lam is 0.
+    other half of the critic's batches.  previous: the policy in use, whose residual anchors the new one.  With too
+    little evidence the residual stays zero and lam is 0.
     Raises ConfigError for an unknown method, CheckpointError or DataError if the episodes do not fit.
     """
     require_online_method(method)
     torch.set_num_threads(1)
     config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
     rewards = InterventionRewards()
+    report = Report(tracker, progress)
     gamma = float(base.provenance.get("gamma", 0.97))
     recorded = list(Dataset.open(episodes).episodes(images=False))
     buffer = online_buffer(recorded, base, rewards, gamma)
@@ -104,9 +125,10 @@ def fit_residual(
         return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
     critic = base.critic
     if config.update_critic or config.lambda_improve > 0 or config.lambda_q > 0:
-        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, progress)
+        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, report)
         facts |= {f"critic_{k}": v for k, v in about.items()}
-    facts |= fit_actor(residual, buffer, base, config, critic, seed, progress)
+    before = previous.residual if previous is not None else None
+    facts |= fit_actor(residual, buffer, base, config, critic, before, seed, report)
     return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
 
 
@@ -147,9 +169,7 @@ def control_config() -> OnlineConfig:
     )
 
 
-def fresh_residual(
-    spec: ActionSpec, actor: Actor, kind: Literal["constant", "low_rank", "mlp"], seed: int
-) -> ResidualActor:
+def fresh_residual(spec: ActionSpec, actor: Actor, kind: ResidualKind, seed: int) -> ResidualActor:
     """Return a residual that is zero, bounded per group of action dimensions."""
     hand = spec.slice("hand")
     bound = [REACH["translation"]] * 3 + [REACH["rotation"]] * 3 + [REACH["hand"]] * (hand.stop - hand.start)
@@ -182,6 +202,7 @@ def online_buffer(
         raise DataError(
             "The online episodes hold no decision to learn from.", "Collect them with `bora online`."
         )
+    alone = np.array([e.success and not e.intervened.any() for e in episodes], bool)
     now = [logged[e][t] for e, t in zip(w.episode, w.t, strict=True)]
     following = [logged[e].get(t, d) for e, t, d in zip(w.episode, w.t_next, now, strict=True)]
     actor = base.actor
@@ -205,7 +226,7 @@ def online_buffer(
         controller=torch.from_numpy(w.controller),
         demo=torch.from_numpy(w.demo),
         success=torch.from_numpy(w.success),
-        unaided=torch.from_numpy(unaided_success(w.episode, w.controller, w.success)),
+        unaided=torch.from_numpy(alone[w.episode]),
     )
     return OnlineBuffer(batch, executable, sum(len(takeovers(e.intervened)[0]) for e in episodes))
 
@@ -216,8 +237,9 @@ def fit_actor(
     base: Trained,
     config: OnlineConfig,
     critic: ChunkCritic | None,
+    previous: ResidualActor | None,
     seed: int,
-    progress: Progress | None,
+    report: Report,
 ) -> dict[str, Any]:
     """Train the residual in place and return the numbers of its last update."""
     windows = buffer.for_actor
@@ -240,10 +262,10 @@ def fit_actor(
             stay=stay,
             config=config,
             critic=critic,
+            previous=previous,
         )
         step(loss, optimizer, residual, 1.0, "residual", update)
-        if progress is not None and (update + 1) % LOG_EVERY == 0:
-            progress("residual", update + 1, config.updates)
+        report("residual", update, config.updates, {"loss": float(loss.detach()), **info})
     residual.eval()
     return {"human_windows": human, "stay_factor": stay, **{k: round(v, 6) for k, v in info.items()}}
 
@@ -255,7 +277,7 @@ def adapt_critic(
     config: OnlineConfig,
     gamma: float,
     seed: int,
-    progress: Progress | None,
+    report: Report,
 ) -> tuple[ChunkCritic, dict[str, Any]]:
     """Return the inherited critic after updates on batches that are half offline, half online.
 
@@ -266,7 +288,7 @@ def adapt_critic(
             "This policy has no critic to inherit.", "Start from a checkpoint of `bora train bora`."
         )
     backbone = load_backbone(base.backbone)
-    data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=progress)
+    data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=report.progress)
     sampler = Sampler(data, base.actor.state, base.actor.action)
     critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
     offline_config = OfflineConfig(gamma=gamma)
@@ -281,8 +303,7 @@ def adapt_critic(
         )
         step(loss, optimizer, critic, 1.0, "online critic", update)
         polyak_update(target, critic, offline_config.polyak)
-        if progress is not None and (update + 1) % LOG_EVERY == 0:
-            progress("online critic", update + 1, config.updates)
+        report("online critic", update, config.updates, {"loss": float(loss.detach()), **info})
     return target.eval(), {k: round(v, 6) for k, v in info.items()}
 
 
