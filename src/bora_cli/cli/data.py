@@ -59,6 +59,79 @@ def check(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
         raise typer.Exit(3)
 
 
+@app.command(epilog="Example: bora data repair demos --dry-run")
+def repair(
+    ctx: typer.Context,
+    root: Root,
+    like: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Dataset of the same rig, if meta/bora.json is lost.")
+    ] = None,
+    keep_backup: Keep = True,
+    dry_run: DryRun = False,
+    json: o.Json = False,
+) -> None:
+    """Put right what follows from the rest of a dataset, and say what was done.
+
+    Rows, indices, counts and statistics are computed again. Episodes that are half or beyond repair go into
+    DIR/quarantine, with the reason beside them; nothing is thrown away.
+    """
+    from bora_cli.data.repair import repair as run
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress:
+        report = run(root, like=like, dry_run=dry_run, keep_backup=keep_backup, progress=progress)
+
+    def lines() -> None:
+        for step in report.steps:
+            where = "" if step.episode is None else f"episode {step.episode}: "
+            ui.line(f"{'would be ' if dry_run else ''}{step.action}: {where}{step.message}")
+        if not report.steps:
+            ui.line(f"{root}: nothing to repair")
+        for old, new in report.renumbered.items():
+            ui.line(f"episode {old} {'would be' if dry_run else 'is'} episode {new}")
+        _say_backup(ui, report.backup)
+        for finding in report.left:
+            ui.line(f"left: {finding}")
+
+    ui.show({**report.to_json(), "dry_run": dry_run}, json, lines)
+
+
+@app.command(epilog="Example: bora data stats demos")
+def stats(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
+    """Compute the statistics afresh, and compare them with the stored ones.
+
+    Lengths, successes, share of human ticks, and the range of every action and state dimension.
+    """
+    o.require_datasets([root])
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.data.statistics import describe
+
+    ui = o.ui_of(ctx)
+    found = describe(Dataset.open(root))
+
+    def tables() -> None:
+        summary = {key: found[key] for key in ("episodes", "ticks", "success", "human_share")}
+        ui.report(summary, False)
+        if found["lengths"]:
+            edges, counts = found["lengths"]["edges"], found["lengths"]["counts"]
+            most = max(counts)
+            rows = [
+                (f"{low:.0f} - {high:.0f}", n, "#" * round(30 * n / most))
+                for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
+            ]
+            ui.table("\nlengths, ticks", ("", "episodes", ""), rows)
+        for column, entries in found["columns"].items():
+            if entries:
+                shown = [key for key in entries[0] if key not in ("q01", "q99")]
+                ui.table(f"\n{column}", shown, [[_short(entry[key]) for key in shown] for entry in entries])
+        differs = ", ".join(found["stored"]["differs"])
+        ui.line(f"\nstored statistics: {'differ: ' + differs if differs else 'agree'}")
+        if differs:
+            ui.line("`bora data repair` writes them again.")
+
+    ui.show(found, json, tables)
+
+
 @app.command(epilog="Example: bora data merge demos more_demos --out all_demos")
 def merge(
     ctx: typer.Context,
@@ -194,7 +267,11 @@ def delete(
     ui.show(document, json, lines)
 
 
-def _say_backup(ui: Ui, backup: Path | None) -> None:
+def _short(value: object) -> object:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _say_backup(ui: Ui, backup: Path | str | None) -> None:
     if backup is not None:
         ui.line(f"The old dataset is {backup}; remove it when you no longer need it.")
 

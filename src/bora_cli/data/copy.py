@@ -112,10 +112,10 @@ def _copy(source: Source, target: Path, identity: Identity, place: Place) -> Non
     if row.decisions:
         files.insert(0, (log_file, DECISION_PATH))
     for camera in identity.cameras if identity.video else ():
-        _link(video_file(source.root, camera, source.index), video_file(target, camera, place.index))
+        link_file(video_file(source.root, camera, source.index), video_file(target, camera, place.index))
     if stands == place:
         for file, template in files:
-            _link(file, episode_file(target, template, place.index))
+            link_file(file, episode_file(target, template, place.index))
         return
     if row.decisions:
         log = read_table(log_file)
@@ -127,7 +127,8 @@ def _copy(source: Source, target: Path, identity: Identity, place: Place) -> Non
     write_row(target, moved_row(read_table(row_file), data, place), place.index)
 
 
-def _link(file: Path, copy: Path) -> None:
+def link_file(file: Path, copy: Path) -> None:
+    """Give a file of a dataset a second name in another one.  Raises CorruptEpisode where it is missing."""
     if not file.exists():
         raise CorruptEpisode(f"{file} is missing.", "`bora data repair` sorts this out.")
     make_directory(copy.parent)
