@@ -50,7 +50,7 @@ def test_names_are_those_of_the_library() -> None:
     from bora_cli.algos.bora_online import OnlineConfig
     from bora_cli.seeds import stream
     from bora_cli.sim.gaps import GAPS, parse_gap
-    from bora_cli.sim.styles import style_of_quality
+    from bora_cli.sim.mistakes import style_of_quality
     from bora_cli.sim.tasks import TASKS
     from bora_cli.sim.variation import SETTINGS
     from bora_cli.train.offline import METHODS

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bora_cli.errors import ConfigError
 from bora_cli.seeds import stream
 from bora_cli.sim.arm_hand import POSTURES
 from bora_cli.sim.operator import (
@@ -16,7 +15,6 @@ from bora_cli.sim.operator import (
     OperatorStyle,
     SimulatedOperator,
     mixed_style,
-    style_of_quality,
 )
 from bora_cli.sim.simulation import HAND_RATE, Simulation
 from bora_cli.sim.styles import MIXTURES
@@ -134,12 +132,6 @@ def test_mixture_shares_are_reproduced(task: str) -> None:
     for style in styles:
         low, high = mixture.sizes.get(style.mistake or "good", (0.0, 0.0))
         assert low <= style.mistake_size <= high
-
-
-def test_quality_is_expert_or_mixed() -> None:
-    assert style_of_quality("expert", stream("style", 0), "pick_toy") == EXPERT
-    with pytest.raises(ConfigError, match="expected expert or mixed"):
-        style_of_quality("perfect", stream("style", 0), "pick_toy")
 
 
 def roll_out(

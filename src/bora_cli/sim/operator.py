@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from bora_cli.sim.arm_hand import NEUTRAL, POSTURES
 from bora_cli.sim.limits import HAND_RATE, ROTATION_LIMIT, TRANSLATION_LIMIT, action_spec
+from bora_cli.sim.mistakes import style_of_quality
 from bora_cli.sim.rotations import about_z, vector_from_rotation
 from bora_cli.sim.state import Privileged, Privy
-from bora_cli.sim.styles import CORRECTOR, EXPERT, OperatorStyle, mixed_style, style_of_quality
+from bora_cli.sim.styles import CORRECTOR, EXPERT, OperatorStyle, mixed_style
 from bora_cli.sim.tasks import get_task
 from bora_cli.sim.tasks.base import Phase
 from bora_cli.types import F32

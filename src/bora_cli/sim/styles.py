@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bora_cli.errors import ConfigError
 from bora_cli.sim.tasks import get_task
 
 
@@ -120,15 +119,3 @@ def mixed_style(rng: np.random.Generator, task: str) -> OperatorStyle:
         mistake_size=float(rng.uniform(low, high)),
         retry_probability=mixture.retry_probability,
     )
-
-
-def style_of_quality(quality: str, rng: np.random.Generator, task: str) -> OperatorStyle:
-    """Return the style of one demonstration of a data set's quality: expert or mixed.
-
-    Raises ConfigError for another word.
-    """
-    if quality == "expert":
-        return EXPERT
-    if quality == "mixed":
-        return mixed_style(rng, task)
-    raise ConfigError(f"Unknown quality '{quality}'; expected expert or mixed.", "Change --quality.")
