@@ -223,7 +223,7 @@ def _shapes(env: gymnasium.Env[Any, Any], profile: EnvProfile) -> dict[str, tupl
         if profile.state.keys or images:
             raise SchemaMismatch(
                 f"{profile.env.id} observes a plain array ({space}); the profile names the keys"
-                f" {', '.join([*profile.state.keys, *images])}.",
+                f" {', '.join(dict.fromkeys([*profile.state.keys, *images]))}.",
                 "Leave state.keys out, and take images from render.",
             )
         return {"": space.shape or ()}
