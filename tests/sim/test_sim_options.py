@@ -15,10 +15,19 @@ from bora_cli.seeds import stream
 from bora_cli.sim.distractors import KEEP_OUT, draw_distractors
 from bora_cli.sim.operator import EXPERT, SimulatedOperator
 from bora_cli.sim.scene import Layout, draw_layout
-from bora_cli.sim.scene_options import HUES, MAX_DISTRACTORS, RANGES, SceneOptions, parse_options
+from bora_cli.sim.scene_options import (
+    HUES,
+    MAX_DISTRACTORS,
+    RANGES,
+    SceneOptions,
+    parse_options,
+    parse_setting,
+    setting_identity,
+)
 from bora_cli.sim.simulation import Simulation
 from bora_cli.sim.tasks import TASKS
 from bora_cli.sim.variation import HUES as HUE_RANGES
+from bora_cli.sim.variation import SETTINGS
 
 SEEDS = range(610_100, 610_112)
 WIDE = "hue=any,light=wide,table=wide,camera=wide"
@@ -41,6 +50,19 @@ def test_the_identity_names_the_options(chosen: SceneOptions) -> None:
 def test_the_default_is_called_default() -> None:
     assert SceneOptions().identity == "default"
     assert parse_options("") == parse_options("default") == parse_options("light=usual") == SceneOptions()
+
+
+@given(st.sampled_from(SETTINGS), options)
+def test_switches_are_written_behind_the_setting(setting: str, chosen: SceneOptions) -> None:
+    assert parse_setting(setting_identity(setting, chosen)) == (setting, chosen)
+
+
+def test_the_simulation_says_its_setting_in_one_way() -> None:
+    assert Simulation("pick_toy", setting="unseen").setting == "unseen"
+    sim = Simulation("pick_toy", setting="unseen, distractors=2,light=usual ,hue=any")
+    assert sim.setting == "unseen,hue=any,distractors=2"
+    with pytest.raises(ConfigError, match="Unknown setting 'novel'"):
+        Simulation("pick_toy", setting="novel,hue=any")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +124,7 @@ def test_a_switch_moves_only_its_own(switch: str) -> None:
 
 
 def trajectory(task: str, vary: str) -> np.ndarray:
-    sim = Simulation(task, vary=vary)
+    sim = Simulation(task, setting=f"standard,{vary}")
     sim.prepare(610_105)
     operator = SimulatedOperator(EXPERT, stream("operator", 0))
     operator.begin(sim)
@@ -121,7 +143,10 @@ def test_looks_leave_the_motion_alone_bit_for_bit(task: str) -> None:
 
 
 def test_wide_scenes_look_different_and_show_planks() -> None:
-    usual, wide = (Simulation("pick_toy", vary=v, image_size=32, backend="rays") for v in ("", WIDE))
+    usual, wide = (
+        Simulation("pick_toy", setting=s, image_size=32, backend="rays")
+        for s in ("standard", f"standard,{WIDE}")
+    )
     a, b = (sim.reset(610_104).images["scene"].astype(int) for sim in (usual, wide))
     assert np.abs(a - b).mean() > 10
     assert any(draw_layout("pick_toy", "standard", s, parse_options(WIDE)).appearance.planks for s in SEEDS)
@@ -155,7 +180,7 @@ def test_fewer_distractors_are_the_first_of_more() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_expert_works_among_distractors(task: str) -> None:
-    sim = Simulation(task, vary="distractors=3")
+    sim = Simulation(task, setting="standard,distractors=3")
     sim.prepare(610_106)
     operator = SimulatedOperator(EXPERT, stream("operator", 0))
     operator.begin(sim)

@@ -73,7 +73,7 @@ def test_every_kind_compiles_and_stays_small(task: str, setting: str) -> None:
             continue
         done.add(layout.item.kind)
         model = build_model(layout)
-        assert model.ngeom <= 64
+        assert model.ngeom <= 80
         assert {model.camera(i).name for i in range(model.ncam)} == {"scene", "wrist"}
         assert model.site("target").id >= 0
 

@@ -2,7 +2,8 @@
 
 The setting (standard or unseen) decides about kinds and sizes.  These switches say how freely everything
 around varies.  Each draws from a stream of its own, so none moves another, and none but `distractors` touches
-the physics.
+the physics.  Switches that differ from the default are written behind the setting, "unseen,hue=any", and so
+reach every episode, job and result.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from bora_cli.errors import ConfigError
+from bora_cli.sim.variation import require_setting
 
 HUES = ("setting", "seen", "held_out", "any")
 RANGES = ("fixed", "usual", "wide")
@@ -82,3 +84,18 @@ def parse_options(text: str) -> SceneOptions:
             raise ConfigError(f"Scene option {name} is given twice in '{text}'.", "Give it once.")
         chosen[name] = _READ.get(name, str)(value)
     return SceneOptions(**chosen)
+
+
+def parse_setting(text: str) -> tuple[str, SceneOptions]:
+    """Return setting and options of "unseen" or "unseen,hue=any,distractors=2".
+
+    Raises ConfigError for an unknown setting, switch or value.
+    """
+    setting, _, options = text.partition(",")
+    require_setting(setting.strip())
+    return setting.strip(), parse_options(options)
+
+
+def setting_identity(setting: str, options: SceneOptions) -> str:
+    """Return the text of which `parse_setting` makes these two; just the setting where nothing differs."""
+    return setting if options == SceneOptions() else f"{setting},{options.identity}"

@@ -40,10 +40,9 @@ from bora_cli.sim.limits import (
 )
 from bora_cli.sim.rotations import orthonormal, rotation_from_vector
 from bora_cli.sim.scene import BYSTANDERS, TIMESTEP, Layout, build_model, draw_layout
-from bora_cli.sim.scene_options import SceneOptions, parse_options
+from bora_cli.sim.scene_options import parse_setting, setting_identity
 from bora_cli.sim.state import Privileged, Snapshot, StepResult
 from bora_cli.sim.tasks import get_task
-from bora_cli.sim.variation import require_setting
 from bora_cli.types import F32, U8, Observation
 
 if TYPE_CHECKING:
@@ -73,9 +72,8 @@ TICK_COST = 0.5
 class Simulation:
     """One task in one setting under one execution gap.
 
-    vary: how freely scenes look, `SceneOptions` or its text such as "hue=any,light=wide".
-
-    task: a name of `bora_cli.sim.tasks.TASKS`.  setting: standard or unseen.  gap: a name or a `Gap`.
+    task: a name of `bora_cli.sim.tasks.TASKS`.  setting: standard or unseen, with switches
+    of the scene if wanted ("unseen,hue=any", see `parse_setting`).  gap: as `parse_gap` reads it, or a `Gap`.
     image_size: px, side of the square camera images.  backend: renderer, see `bora_cli.sim.render`; it is
     opened with the first image.  Raises ConfigError for unknown names.
     """
@@ -88,16 +86,14 @@ class Simulation:
         *,
         setting: str = "standard",
         gap: str | Gap = "none",
-        vary: str | SceneOptions = "default",
         image_size: int = 64,
         backend: str = "auto",
     ) -> None:
-        require_setting(setting)
+        self._objects, self.options = parse_setting(setting)
         self._rules = get_task(task)
         self.task = task
-        self.setting = setting
+        self.setting = setting_identity(self._objects, self.options)
         self.gap = parse_gap(gap) if isinstance(gap, str) else gap
-        self.options = parse_options(vary) if isinstance(vary, str) else vary
         self.image_size = image_size
         self.action_spec = action_spec()
         self.state_names = STATE_NAMES
@@ -279,7 +275,7 @@ class Simulation:
     # -------------------------------------------------------------------------------------------------
 
     def _build(self, scene_seed: int) -> None:
-        self.layout: Layout = draw_layout(self.task, self.setting, scene_seed, self.options)
+        self.layout: Layout = draw_layout(self.task, self._objects, scene_seed, self.options)
         model = build_model(self.layout)
         apply_gap(model, self.gap)
         self.model, self.data = model, mujoco.MjData(model)
