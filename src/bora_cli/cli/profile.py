@@ -14,10 +14,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="Profile, by name
 
 @app.command("list", epilog="Example: bora profile list")
 def list_command(ctx: typer.Context, json: o.Json = False) -> None:
-    """List the profiles that come with bora."""
-    from bora_cli.profiles import list_profiles, load_profile
+    """List the profiles that come with bora: of robots, then of Gymnasium environments."""
+    from bora_cli.profiles import list_environments, list_profiles, read_profile
 
-    profiles = [load_profile(name) for name in list_profiles()]
+    profiles = [read_profile(name) for name in (*list_profiles(), *list_environments())]
     document = [{"name": p.name, "hash": p.hash, "description": p.description} for p in profiles]
     ui = o.ui_of(ctx)
     ui.show(document, json, lambda: ui.table("", ("name", "hash", ""), [tuple(p.values()) for p in document]))
@@ -26,18 +26,23 @@ def list_command(ctx: typer.Context, json: o.Json = False) -> None:
 @app.command(epilog="Example: bora profile show sim")
 def show(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
     """Show a profile in SI units: limits, rates, cameras, operator and the action row."""
-    from bora_cli.profiles import load_profile
+    from bora_cli.profiles import EnvProfile, read_profile
 
-    profile = load_profile(name)
+    profile = read_profile(name)
     spec = profile.action_spec
     document = {**profile.model_dump(mode="json"), "hash": profile.hash, "action": spec.to_json()}
     ui = o.ui_of(ctx)
 
     def tables() -> None:
-        summary = profile.model_dump(include={"name", "robot", "limits", "operator", "calibration"})
+        parts = {"name", "robot", "limits", "operator", "calibration", "env"}
+        summary = profile.model_dump(include=parts, exclude_none=True)
         ui.report({**summary, "hash": profile.hash}, False)
         rows = list(zip(spec.names, spec.units, spec.low.tolist(), spec.high.tolist(), strict=True))
         ui.table("\naction", ("name", "unit", "low", "high"), rows)
+        if isinstance(profile, EnvProfile):
+            views = [(c.name, c.source, str(list(c.crop))) for c in profile.cameras]
+            ui.table("\ncameras", ("name", "source", "crop"), views)
+            return
         cameras = [(c.name, c.driver, f"{c.width}x{c.height}", c.rate, c.mount) for c in profile.cameras]
         ui.table("\ncameras", ("name", "driver", "px", "Hz", "mount"), cameras)
 
