@@ -82,7 +82,7 @@ TABLE: dict[str, TaskVariation] = {
     ),
     "pull_tissue": TaskVariation(
         kinds={"standard": ("flat", "rounded"), "unseen": ("cube", "upright", "slanted")},
-        sizes={"tissue": {"standard": ((0.027, 0.033),), "unseen": ((0.036, 0.041),)}},  # half-height, m
+        sizes={"tissue": {"standard": ((0.033, 0.039),), "unseen": ((0.043, 0.047),)}},  # half-height, m
     ),
 }
 
