@@ -84,6 +84,17 @@ def test_a_policy_from_disk_decides_like_the_one_in_memory(toy_policy: Path, tmp
         assert np.array_equal(getattr(decisions[0], name), getattr(decisions[1], name)), name
 
 
+def test_the_image_size_is_kept_and_is_64_where_a_checkpoint_does_not_say(copy: Path, tmp_path: Path) -> None:
+    trained = load_trained(copy)
+    assert trained.spec.image_size == (64, 64)
+    large = replace(trained, spec=replace(trained.spec, image_size=(96, 128)))
+    assert load_trained(save_trained(tmp_path / "large", large)).spec.image_size == (96, 128)
+    spec = read_config(copy)["spec"]
+    spec.pop("image_size")
+    edit_config(copy, spec=spec)
+    assert load_trained(copy).spec.image_size == (64, 64)
+
+
 def test_the_card_tells_where_the_policy_comes_from(toy_policy: Path) -> None:
     card = (toy_policy / "README.md").read_text()
     assert "# bora for press_button" in card

@@ -40,6 +40,7 @@ class ToyRig:
 
     dt = DT
     backend = "toy"
+    cameras = CAMERAS
 
     def __init__(self, bias: F32 | None = None) -> None:
         self.action_spec = action_spec()
@@ -127,7 +128,9 @@ class ToyWatcher:
         return Verdict(3 <= rig.tick < 10 or 15 <= rig.tick < 20)
 
 
-def toy_simulation(task: str, setting: str, gap: str, image_size: int) -> ToyRig:
+def toy_simulation(
+    task: str, setting: str, gap: str, image_size: int, profile: str = "sim", profile_hash: str = ""
+) -> ToyRig:
     """Stand in for `collect.simulation`; every gap but none is the bias."""
     return ToyRig(None if gap.startswith("none") else BIAS)
 

@@ -175,7 +175,8 @@ def model_card(config: Mapping[str, Any]) -> str:
 def _policy_spec(data: dict[str, Any]) -> PolicySpec:
     action = ActionSpec.from_json(data["action"])
     names = {"state_names": tuple(data["state_names"]), "cameras": tuple(data["cameras"])}
-    return PolicySpec(**(data | names | {"action": action}))
+    size = {"image_size": tuple(data["image_size"])} if "image_size" in data else {}
+    return PolicySpec(**(data | names | size | {"action": action}))
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, SchemaMismatch
+from bora_cli.evaluate.collect import open_or_create
 from bora_cli.evaluate.evaluate import (
     EvalResult,
     acting_policy,
@@ -25,10 +26,11 @@ from bora_cli.evaluate.evaluate import (
 from bora_cli.evaluate.film import film
 from bora_cli.evaluate.metrics import wilson
 from bora_cli.evaluate.workers import Workers
+from bora_cli.profiles import load_profile
 from bora_cli.seeds import RANGES
 from bora_cli.train.offline import train
 from bora_cli.train.residual import fresh_residual
-from toy_world import MAX_TICKS, TASK, move_into_toy_world
+from toy_world import MAX_TICKS, TASK, move_into_toy_world, toy_demonstrations, toy_simulation
 
 
 @pytest.fixture
@@ -130,6 +132,65 @@ def test_recording_changes_nothing_and_can_be_continued(toy_policy: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("toy_world")
+def test_a_recording_says_under_which_profile_it_was_made(toy_policy: Path, tmp_path: Path) -> None:
+    digest = load_profile("sim").hash
+    result = run(toy_policy, 2, record=tmp_path / "record")
+    assert (result.job.profile, result.job.profile_hash) == ("sim", digest)
+    dataset = Dataset.open(tmp_path / "record")
+    assert dataset.info["job"]["profile_hash"] == digest
+    assert {e.meta["profile_hash"] for e in dataset.episodes(images=False)} == {digest}
+    with pytest.raises(ConfigError, match="which this version does not have"):
+        run(toy_policy, profile="franka_dexhand021", record=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_recording_without_a_profile_hash_is_refused(toy_policy: Path, tmp_path: Path) -> None:
+    rig = toy_simulation(TASK, "standard", "none", 64)
+    for job in (
+        {"image_size": 64, "profile": "sim"},
+        {"image_size": 64, "profile": "sim", "profile_hash": ""},
+    ):
+        with pytest.raises(
+            ConfigError, match=r"has no profile_hash; expected the hash of its hardware profile"
+        ):
+            open_or_create(tmp_path / "record", job, rig)  # type: ignore[arg-type]
+    assert not (tmp_path / "record").exists()
+    job = {"image_size": 64, "profile": "sim", "profile_hash": "abc"}
+    dataset = open_or_create(tmp_path / "record", job, rig)  # type: ignore[arg-type]
+    nameless = toy_demonstrations(1)[0]
+    nameless.meta["profile_hash"] = ""
+    with pytest.raises(SchemaMismatch, match=r"Episode\.meta has no profile_hash"):
+        dataset.append(nameless)
+    assert len(dataset) == 0
+
+
+def test_images_are_as_large_as_those_of_the_training(
+    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def noted(task: str, setting: str, gap: str, image_size: int, *profile: str) -> Any:
+        sizes.append(image_size)
+        return toy_simulation(task, setting, gap, image_size, *profile)
+
+    monkeypatch.setattr("bora_cli.evaluate.evaluate.simulation", noted)
+    monkeypatch.setattr("bora_cli.evaluate.film.simulation", noted)
+    trained = load_trained(toy_policy)
+    large = save_trained(
+        tmp_path / "large", replace(trained, spec=replace(trained.spec, image_size=(96, 96)))
+    )
+    result = run(large, 1)
+    film(result.job, [0], size=8)
+    assert result.job.image_size == 96
+    assert set(sizes) == {96}
+    tall = save_trained(tmp_path / "tall", replace(trained, spec=replace(trained.spec, image_size=(96, 64))))
+    with pytest.raises(
+        CheckpointError, match="tall was trained on images of 96 x 64 px; the simulator renders"
+    ):
+        run(tall)
+
+
+@pytest.mark.usefixtures("toy_world")
 def test_a_film_shows_the_evaluated_episodes(toy_policy: Path) -> None:
     result = run(toy_policy, 2)
     frames = film(result.job, [0, 1], size=8)
@@ -151,6 +212,8 @@ def test_numbers_are_complete_and_survive_json(toy_policy: Path) -> None:
     assert data["renderer"] == "toy"
     assert all(t.terminated or t.ticks == MAX_TICKS for t in result.trials)
     assert EvalResult.from_json(data) == result
+    del data["profile"], data["profile_hash"]  # as versions before wrote it
+    assert EvalResult.from_json(data).trials == result.trials
 
 
 @pytest.mark.usefixtures("toy_world")

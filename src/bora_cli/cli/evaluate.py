@@ -23,6 +23,9 @@ def eval_command(
     gap: o.Gap = "none",
     episodes: o.Episodes = 100,
     seed: o.Seed = 7,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Hardware profile: limits the robot keeps.")
+    ] = "sim",
     workers: o.WorkerCount = 0,
     video: o.Film = None,
     record: Annotated[
@@ -51,6 +54,7 @@ def eval_command(
             gap=gap,
             episodes=episodes,
             seed=seed,
+            profile=profile,
             record=record,
             workers=pool,
             progress=progress,

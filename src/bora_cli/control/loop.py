@@ -75,6 +75,14 @@ class Resting(Protocol):
     def rest(self) -> F32: ...
 
 
+@runtime_checkable
+class Gentle(Protocol):
+    """A rig that limits how far the command changes per tick while control changes hands, float32 [A]."""
+
+    @property
+    def takeover_step(self) -> F32: ...
+
+
 class Policy(Protocol):
     """Something that plans a chunk of actions from an observation, deterministically given `rng`.
 
@@ -216,7 +224,8 @@ def roll_out(
         rig.prepare(scene_seed)
         if watcher is not None:
             watcher.begin(rig)
-        settings = ArbiterSettings.for_spec(rig.action_spec, n_release=1)
+        gentle = rig.takeover_step if isinstance(rig, Gentle) else None
+        settings = ArbiterSettings.for_spec(rig.action_spec, gentle, n_release=1)
         state, previous = ArbiterState(), _rest(rig)
         log = _Log()
         decision: Decision | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +75,9 @@ class SafetyEnvelope:
             watchdog_s=limits.watchdog,
         )
 
-    def apply(self, action: F32, *, target: F32, measured: F32, hand: F32, age_s: float = 0.0) -> Applied:
+    def apply(
+        self, action: F32, *, target: F32 | F64, measured: F32 | F64, hand: F32 | F64, age_s: float = 0.0
+    ) -> Applied:
         """Return the command nearest to `action` in spirit that is safe to send.
 
         action: [A], any numbers; one that is not finite, or older than the watchdog, holds: no arm motion and
@@ -128,6 +132,44 @@ class SafetyEnvelope:
         return np.clip(
             near, self.spec.low[group].astype(np.float64), self.spec.high[group].astype(np.float64)
         )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a robot stands.
+
+    target, measured: float [3], m, robot base frame, commanded and measured tool position.  hand: float [J], rad,
+    last hand command.
+    """
+
+    target: F64
+    measured: F64
+    hand: F64
+
+
+class GuardedRig:
+    """A rig whose every command passes an envelope before it is executed; in everything else it is that rig.
+
+    standing: says where the robot stands when it is asked.  takeover_step: float32 [A], largest change of the
+    command between two ticks while control changes hands; read by the control loop.
+    """
+
+    def __init__(
+        self, rig: Any, envelope: SafetyEnvelope, standing: Callable[[], Standing], takeover_step: F32
+    ) -> None:
+        self._rig = rig
+        self._envelope = envelope
+        self._standing = standing
+        self.takeover_step = takeover_step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rig, name)
+
+    def step(self, action: F32) -> Any:
+        """Execute what the envelope lets through of a command, float32 [A], and return what the rig says."""
+        at = self._standing()
+        safe = self._envelope.apply(action, target=at.target, measured=at.measured, hand=at.hand)
+        return self._rig.step(safe.action)
 
 
 def _cap(vector: F64, length: float, reason: str, reasons: list[str]) -> F64:

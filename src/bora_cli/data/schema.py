@@ -161,7 +161,15 @@ class Identity:
         return pa.schema(fields)
 
     def require_fits(self, episode: Episode) -> None:
-        """Raise SchemaMismatch naming the first field of an episode with a wrong shape or type."""
+        """Raise SchemaMismatch naming the first field of an episode with a wrong shape or type.
+
+        In a dataset that records under a hardware profile, an episode without the profile's hash does not fit.
+        """
+        if self.extra.get("job", {}).get("profile_hash") and not episode.meta.get("profile_hash"):
+            raise SchemaMismatch(
+                "Episode.meta has no profile_hash; expected the hash of the hardware profile it was recorded under.",
+                "Put the recording job's fields into the episode's meta.",
+            )
         ticks, actions, states = len(episode), self.spec.dim, len(self.state_names)
         expected: dict[str, tuple[tuple[int, ...], str]] = {
             field_name: ((ticks, states if column == "observation.state" else actions), "float32")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bora_cli.control.loop import demonstrate
+from bora_cli.control.safety import GuardedRig
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.schema import IDENTITY
 from bora_cli.errors import ConfigError
+from bora_cli.evaluate.guard import guarded, sim_profile
 from bora_cli.evaluate.workers import Workers
-from bora_cli.profiles import load_profile
 from bora_cli.seeds import scene_seeds, stream
+from bora_cli.sim.foreign import EnvRig
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.operator import SimulatedOperator, style_of_quality
 from bora_cli.sim.simulation import Simulation
@@ -39,15 +41,27 @@ class CollectJob:
 
 
 @lru_cache(maxsize=4)
-def simulation(task: str, setting: str, gap: str, image_size: int) -> Simulation:
-    """Return this process's simulation of a task; gap as "name" or "name@strength"."""
-    return Simulation(task, setting=setting, gap=parse_gap(gap), image_size=image_size)
+def simulation(
+    task: str, setting: str, gap: str, image_size: int, profile: str = "sim", profile_hash: str = ""
+) -> Simulation | GuardedRig:
+    """Return this process's simulation of a task inside the limits of a profile; gap as `bora collect --gap`.
+
+    profile_hash: of the profile when the job was made.  Raises ConfigError if the profile has changed since, or
+    cannot drive the simulator.
+    """
+    hardware = sim_profile(profile)
+    if profile_hash not in ("", hardware.hash):
+        raise ConfigError(
+            f"Profile '{profile}' has changed: its hash is {hardware.hash}, the job began with {profile_hash}.",
+            "Restore the profile, or begin again in another --out.",
+        )
+    return guarded(Simulation(task, setting=setting, gap=parse_gap(gap), image_size=image_size), hardware)
 
 
 def demonstrate_once(item: tuple[CollectJob, int]) -> Episode:
     """Record one demonstration: (job, scene seed) -> episode."""
     job, scene_seed = item
-    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
     style = style_of_quality(job.quality, stream("operator style", scene_seed), job.task)
     operator = SimulatedOperator(style, stream("operator", scene_seed))
     meta = {
@@ -80,17 +94,12 @@ def collect(
     that is continued equals an uninterrupted one.
     Raises ConfigError if `out` holds another job's data.
     """
-    hardware = load_profile(profile)
-    if hardware.robot.driver != "sim":
-        raise ConfigError(
-            f"Profile '{profile}' is for the robot driver '{hardware.robot.driver}', which this version does not have.",
-            "Use --profile sim; `bora profile check` says which parts of a profile have a driver.",
-        )
+    hardware = sim_profile(profile)
     job = CollectJob(
         profile, hardware.hash, task, setting, parse_gap(gap).identity, operator, quality, seed, image_size
     )
     seeds = scene_seeds("collect", seed, episodes)
-    sim = simulation(task, setting, job.gap, image_size)
+    sim = simulation(task, setting, job.gap, image_size, profile, job.profile_hash)
     dataset = open_or_create(Path(out), asdict(job), sim)
     pool = workers or Workers(1)
     for episode in _recorded(pool, job, seeds[len(dataset) :]):
@@ -104,17 +113,23 @@ def _recorded(pool: Workers, job: CollectJob, seeds: list[int]) -> Iterator[Epis
     yield from pool.map(demonstrate_once, [(job, s) for s in seeds])
 
 
-def open_or_create(root: Path, job: dict[str, Any], sim: Simulation) -> Dataset:
+def open_or_create(root: Path, job: dict[str, Any], sim: Simulation | GuardedRig | EnvRig) -> Dataset:
     """Open the dataset of a job, or create it.
 
-    Raises ConfigError if the directory belongs to another job, DataError if it holds something else.
+    Raises ConfigError if the directory belongs to another job or the job does not say under which profile it
+    records, DataError if the directory holds something else.
     """
+    if not job.get("profile_hash"):
+        raise ConfigError(
+            f"The recording into {root} has no profile_hash; expected the hash of its hardware profile.",
+            "Take it from `load_profile(...).hash`.",
+        )
     if not (root / IDENTITY).is_file():
         return Dataset.create(
             root,
             spec=sim.action_spec,
             state_names=sim.state_names,
-            cameras=("scene", "wrist"),
+            cameras=sim.cameras,
             image_size=job["image_size"],
             fps=round(1 / sim.dt),
             robot_type=job["profile"],

@@ -14,10 +14,12 @@ import torch
 from bora_cli.checkpoint import load_trained, read_config
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
+from bora_cli.errors import CheckpointError
 from bora_cli.evaluate.collect import open_or_create, simulation
+from bora_cli.evaluate.guard import sim_profile
 from bora_cli.evaluate.metrics import wilson
 from bora_cli.evaluate.workers import Workers
-from bora_cli.models.policy import VLAPolicy
+from bora_cli.models.policy import PolicySpec, VLAPolicy
 from bora_cli.seeds import RANGES, scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.types import Episode, content_hash
@@ -27,16 +29,22 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EvalJob:
-    """What is evaluated.  lam: overrides the share of the residual (None keeps the checkpoint's)."""
+    """What is evaluated.
+
+    image_size: px, side of the images the policy was trained on.  lam: overrides the share of the residual (None
+    keeps the checkpoint's).  profile_hash: of the hardware profile; "" in results of versions that wrote none.
+    """
 
     checkpoint: str
     checkpoint_hash: str
     task: str
     setting: str
     gap: str
-    image_size: int = 64
+    image_size: int
     record: bool = False
     lam: float | None = None
+    profile: str = "sim"
+    profile_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class EvalResult:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EvalResult:
         names = EvalJob.__dataclass_fields__
-        job = EvalJob(**{k: data[k] for k in names})
+        job = EvalJob(**{k: data[k] for k in names if k in data})
         return cls(job, [Trial(**t) for t in data["trials"]], data["renderer"], data["warnings"])
 
 
@@ -105,7 +113,7 @@ def acting_policy(checkpoint: str, digest: str) -> VLAPolicy:
 def unaided(item: tuple[EvalJob, int]) -> Trial | Episode:
     """Run one episode without help: (job, scene seed) -> its outcome, or the whole episode if it is recorded."""
     job, scene_seed = item
-    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
     policy = acting_policy(job.checkpoint, job.checkpoint_hash)
     policy.lam = policy.own_lam if job.lam is None else job.lam
     episode = roll_out(
@@ -134,6 +142,7 @@ def evaluate(
     seed: int = 0,
     scenes: Sequence[int] | None = None,
     lam: float | None = None,
+    profile: str = "sim",
     record: Path | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
@@ -147,22 +156,25 @@ def evaluate(
     """
     seeds = list(scenes) if scenes is not None else scene_seeds("eval", seed, episodes)
     checkpoint = Path(checkpoint)
+    trained = load_trained(checkpoint)
     job = EvalJob(
         str(checkpoint),
         checkpoint_hash(checkpoint),
         task,
         setting,
         parse_gap(gap).identity,
+        image_side(trained.spec, checkpoint),
         record=record is not None,
         lam=lam,
+        profile=profile,
+        profile_hash=sim_profile(profile).hash,
     )
-    sim = simulation(task, setting, job.gap, job.image_size)
-    trained = load_trained(checkpoint)
+    sim = simulation(task, setting, job.gap, job.image_size, profile, job.profile_hash)
     trained.spec.action.require_same(sim.action_spec, f"{checkpoint} and the simulated robot")
     dataset = None
     trials: list[Trial] = []
     if record is not None:
-        dataset = open_or_create(record, {**asdict(job), "profile": "sim", "first": seeds[0]}, sim)
+        dataset = open_or_create(record, {**asdict(job), "first": seeds[0]}, sim)
         trials = [trial_of(dataset.episode(i, images=False)) for i in range(min(len(dataset), len(seeds)))]
     pool = workers or Workers(1)
     for outcome in pool.map(unaided, [(job, s) for s in seeds[len(trials) :]]):
@@ -173,6 +185,17 @@ def evaluate(
         if progress is not None:
             progress(label, len(trials), len(seeds))
     return EvalResult(job, trials, sim.backend, _warnings(trained.provenance, task, seeds))
+
+
+def image_side(spec: PolicySpec, what: Path) -> int:
+    """Return the side of the images a policy was trained on, px; raises CheckpointError unless they are square."""
+    height, width = spec.image_size
+    if height != width:
+        raise CheckpointError(
+            f"{what} was trained on images of {height} x {width} px; the simulator renders square ones.",
+            "Train on square images.",
+        )
+    return height
 
 
 def recorded_episodes(path: Path) -> list[Episode]:

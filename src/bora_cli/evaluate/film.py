@@ -44,7 +44,8 @@ def film(
     """
     frames: list[U8] = []
     for i, scene_seed in enumerate(scene_seeds):
-        filmed = _Filmed(simulation(job.task, job.setting, job.gap, job.image_size), size)
+        sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
+        filmed = _Filmed(sim, size)
         policy = acting_policy(job.checkpoint, job.checkpoint_hash)
         policy.lam = policy.own_lam if job.lam is None else job.lam
         roll_out(

@@ -24,7 +24,8 @@ class PolicySpec:
     """What a policy was made for.
 
     dt: seconds per tick.  execute: ticks of a chunk that are executed before the next decision.
-    steps: evaluations of the expert per decision, 1 to 3.
+    steps: evaluations of the expert per decision, 1 to 3.  image_size: (height, width) of the images, px; 64 each
+    where a checkpoint does not say.
     """
 
     action: ActionSpec
@@ -34,6 +35,7 @@ class PolicySpec:
     horizon: int
     execute: int
     steps: int = 1
+    image_size: tuple[int, int] = (64, 64)
 
 
 class Actor(nn.Module):
