@@ -50,21 +50,25 @@ def test_names_are_those_of_the_library() -> None:
     from bora_cli.algos.bora_online import OnlineConfig
     from bora_cli.seeds import stream
     from bora_cli.sim.gaps import GAPS, parse_gap
-    from bora_cli.sim.mistakes import style_of_quality
+    from bora_cli.sim.mistakes import MISTAKES, style_of_quality
     from bora_cli.sim.tasks import TASKS
     from bora_cli.sim.variation import SETTINGS
     from bora_cli.train.offline import METHODS
-    from bora_cli.train.residual import OnlineMethod
+    from bora_cli.train.residual import OnlineMethod, ResidualKind
 
     assert tuple(TASKS) == options.TASKS
     assert tuple(SETTINGS) == options.SETTINGS
     assert tuple(GAPS) == options.GAPS
     assert METHODS == options.METHODS
     assert get_args(OnlineMethod) == options.ONLINE_METHODS
+    assert get_args(ResidualKind) == options.RESIDUALS
     for config in (OfflineConfig, OnlineConfig):
         assert get_args(get_type_hints(config.preset)["name"]) == options.PRESETS
     parse_gap("bias@0.5+latency")
     assert options.known_gap("bias@0.5+latency") == "bias@0.5+latency"
+    assert tuple(MISTAKES) == options.MISTAKES
+    assert options.known_quality("jitter@2=0.1") == "jitter@2=0.1"
+    assert options.known_setting("unseen,light=wide, hue=any") == "unseen,hue=any,light=wide"
     for quality in options.QUALITIES:
         style_of_quality(quality, stream("test", 0), "pick_toy")
 

@@ -24,7 +24,9 @@ def command(
     quality: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help=f"{o.choice(o.QUALITIES)}.", callback=o.known("quality", o.QUALITIES)
+            metavar="NAME",
+            help="mixed, expert or shares: early_release=0.3,jitter=0.1.",
+            callback=o.known_quality,
         ),
     ] = "mixed",
     setting: o.Setting = "standard",
@@ -42,7 +44,9 @@ def command(
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.collect import collect
     from bora_cli.evaluate.workers import Workers
+    from bora_cli.sim.mistakes import require_quality
 
+    require_quality(quality, task)
     ui = o.ui_of(ctx)
     with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
         dataset = collect(

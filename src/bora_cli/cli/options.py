@@ -29,10 +29,20 @@ GAPS = (
     "weak_hand",
 )
 QUALITIES = ("mixed", "expert")
+MISTAKES = (
+    "off_centre",
+    "wrong_height",
+    "early_closing",
+    "early_release",
+    "hesitation",
+    "wrong_object",
+    "jitter",
+)
 OPERATORS = ("simulated",)
 METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")
+RESIDUALS = ("constant", "low_rank", "mlp")
 
 
 def ui_of(ctx: typer.Context) -> Ui:
@@ -66,6 +76,26 @@ def known_gap(value: str) -> str:
     check = known("gap", GAPS)
     for part in value.split("+"):
         check(part.partition("@")[0])
+    return value
+
+
+def known_setting(value: str) -> str:
+    """Accept a setting; return the switches of the scene behind it in the one way that records have them."""
+    name, comma, _ = value.partition(",")
+    known("setting", SETTINGS)(name.strip())
+    if not comma:
+        return name
+    from bora_cli.sim.scene_options import parse_setting, setting_identity
+
+    return setting_identity(*parse_setting(value))
+
+
+def known_quality(value: str) -> str:
+    """Accept expert, mixed, or shares of mistakes such as early_release=0.3,wrong_height@1.5=0.2."""
+    if "=" not in value:
+        return known("quality", QUALITIES)(value)
+    for part in value.split(","):
+        known("mistake", MISTAKES)(part.partition("=")[0].partition("@")[0].strip())
     return value
 
 
@@ -138,12 +168,18 @@ Task = Annotated[
 ]
 Setting = Annotated[
     str,
-    typer.Option(metavar="SETTING", help="Objects: standard or unseen.", callback=known("setting", SETTINGS)),
+    typer.Option(
+        metavar="SETTING",
+        help="standard or unseen; with switches: unseen,hue=any,light=wide.",
+        callback=known_setting,
+    ),
 ]
 Gap = Annotated[
     str,
     typer.Option(
-        metavar="GAP", help=f"{choice(GAPS)}; GAP@0.5 is half of it, A+B is both.", callback=known_gap
+        metavar="GAP",
+        help="none, deployment, bias@0.5+latency and others, see docs/suite.md.",
+        callback=known_gap,
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]

@@ -53,6 +53,12 @@ def style_of_quality(quality: str, rng: np.random.Generator, task: str) -> Opera
     return draw_style(parse_mistakes(quality, task), rng, task)
 
 
+def require_quality(quality: str, task: str) -> None:
+    """Raise ConfigError unless demonstrations of the task can have this quality."""
+    if quality not in ("expert", "mixed"):
+        parse_mistakes(quality, task)
+
+
 def parse_mistakes(text: str, task: str) -> tuple[Mistake, ...]:
     """Read "NAME=SHARE,NAME@STRENGTH=SHARE,...".
 
