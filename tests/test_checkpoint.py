@@ -26,9 +26,12 @@ from bora_cli.checkpoint import (
     save_trained,
     tiny_backbone_path,
 )
+from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError
 from bora_cli.models.residual import ResidualActor
 from bora_cli.models.vlm import Backbone
+from bora_cli.sim.limits import STATE_NAMES, action_spec
+from bora_cli.train.offline import policy_spec
 from bora_cli.train.residual import fresh_residual
 
 
@@ -93,6 +96,15 @@ def test_the_image_size_is_kept_and_is_64_where_a_checkpoint_does_not_say(copy: 
     spec.pop("image_size")
     edit_config(copy, spec=spec)
     assert load_trained(copy).spec.image_size == (64, 64)
+
+
+def test_training_notes_the_size_of_the_images(tmp_path: Path) -> None:
+    cameras = ("scene", "wrist")
+    size = (48, 64)
+    data = Dataset.create(
+        tmp_path / "data", action_spec(), STATE_NAMES, cameras, image_size=size, fps=10, robot_type="toy"
+    )
+    assert policy_spec(data, cameras, 1).image_size == size
 
 
 def test_the_card_tells_where_the_policy_comes_from(toy_policy: Path) -> None:

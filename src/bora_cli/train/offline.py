@@ -201,6 +201,7 @@ def policy_spec(dataset: Dataset, cameras: Sequence[str], steps: int) -> PolicyS
         horizon=HORIZON,
         execute=EXECUTE,
         steps=steps,
+        image_size=dataset.image_size,
     )
 
 
