@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from bora_cli.data.files import (
     write_json,
     write_table,
 )
+from bora_cli.data.row_index import GATHER, gather, read_rows
 from bora_cli.data.rows import ROW_OPTIONS, EpisodeRow, count_episodes, histogram_column, read_row, row_table
 from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
@@ -49,6 +51,9 @@ from bora_cli.errors import CorruptEpisode, DataError, SchemaMismatch
 from bora_cli.types import ActionSpec, Episode
 
 logger = logging.getLogger(__name__)
+
+_BLOCK = 256
+"""Episodes whose ticks are in memory at once while statistics are made anew."""
 
 
 class Dataset:
@@ -179,7 +184,9 @@ class Dataset:
 
     def rows(self) -> list[EpisodeRow]:
         """Return what is known about every episode without opening its ticks."""
-        return [self.row(index) for index in range(self._count)]
+        if len(self._rows) < self._count:
+            self._rows = dict(enumerate(read_rows(self.root, self._count)))
+        return [self._rows[index] for index in range(self._count)]
 
     def append(self, episode: Episode, trace: Tracer = no_trace) -> int:
         """Add an episode and return its index; it is wholly there or not at all.
@@ -216,6 +223,11 @@ class Dataset:
             self._count = index + 1
             self._stats.add(data, row)
             self._write_derived(trace)
+        if self._count % GATHER == 0:
+            with suppress(
+                CorruptEpisode
+            ):  # the episode is committed; whoever reads the damaged row will hear
+                gather(self.root, self.rows())
         return index
 
     def episode(self, index: int, images: bool = True) -> Episode:
@@ -324,7 +336,9 @@ class Dataset:
         import pyarrow as pa
 
         histograms = ["episode_index", *(histogram_column(camera) for camera in self.cameras)]
-        data, found = [], []
+        total = DatasetStats(self.identity)
+        data: list[pa.Table] = []
+        found: list[pa.Table] = []
         for index in range(self._count):
             try:
                 row = read_table(episode_file(self.root, EPISODE_PATH, index), histograms)
@@ -332,9 +346,9 @@ class Dataset:
                 found.append(row)
             except CorruptEpisode as error:
                 logger.warning("Statistics leave out episode %d: %s", index, error)
-        total = DatasetStats(self.identity)
-        if found:
-            total.add(pa.concat_tables(data), pa.concat_tables(found))
+            if len(found) == _BLOCK or (found and index == self._count - 1):
+                total.add(pa.concat_tables(data), pa.concat_tables(found))
+                data, found = [], []
         return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,11 @@ class LeRobotDataset:
         return [name for name, f in self.features.items() if f.stored in ("image", "video")]
 
     @property
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Column -> (NumPy dtype, shape of one row)."""
+        return {name: (f.dtype, f.shape) for name, f in self.features.items()}
+
+    @property
     def numeric(self) -> list[str]:
         """Columns that hold numbers."""
         return [name for name, f in self.features.items() if f.stored == "number"]
@@ -99,7 +105,7 @@ class LeRobotDataset:
         for name in names:
             feature = self.features[name]
             values = column_array(table[name])
-            shape = (len(values), *(feature.shape if feature.shape != (1,) or values.ndim == 2 else ()))
+            shape = (len(values), *feature.shape)
             if values.dtype != feature.dtype or values.size != math.prod(shape):
                 raise CorruptEpisode(
                     f"{self._data(index)}: {name} of episode {index} is {values.dtype} {list(values.shape[1:])};"
@@ -109,7 +115,7 @@ class LeRobotDataset:
             out[name] = values.reshape(shape)
         return out
 
-    def frames(self, index: int, camera: str, ticks: range | list[int]) -> U8:
+    def frames(self, index: int, camera: str, ticks: Sequence[int]) -> U8:
         """Return images of one camera at rising ticks, uint8 [len(ticks), H, W, 3].
 
         Raises CorruptEpisode for files that are torn, too short or of another size.

@@ -1,0 +1,92 @@
+"""All rows of a dataset at once: `cache/rows.parquet` gathers what the row files of the episodes say.
+
+The row files stay the truth.  A gathered row counts only while the size and the time of change of its row file
+are those it was read from, so the cache may be deleted or left behind at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bora_cli.data.files import read_table, write_table
+from bora_cli.data.rows import EpisodeRow, read_row
+from bora_cli.data.schema import FILES_PER_CHUNK
+from bora_cli.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+INDEX = Path("cache/rows.parquet")
+GATHER = 256
+"""Rows read one by one after which the gathered file is worth writing anew."""
+Stamp = tuple[int, int]
+
+
+def read_rows(root: Path, count: int) -> list[EpisodeRow]:
+    """Return the rows of episodes 0 .. count - 1.
+
+    Raises CorruptEpisode for a row file that cannot be read.
+    """
+    stamps = _stamps(root)
+    known = _gathered(root)
+    rows, fresh = [], 0
+    for index in range(count):
+        found = known.get(index)
+        if found is None or found[0] != stamps.get(index):
+            found = (stamps.get(index), read_row(root, index))
+            fresh += 1
+        rows.append(found[1])
+    if fresh >= GATHER:
+        gather(root, rows)
+    return rows
+
+
+def _stamps(root: Path) -> dict[int, Stamp]:
+    """Return size and time of change (ns) of every row file."""
+    out = {}
+    for chunk in (root / "meta/episodes").glob("chunk-*"):
+        first = int(chunk.name.removeprefix("chunk-")) * FILES_PER_CHUNK
+        with os.scandir(chunk) as entries:
+            for entry in entries:
+                if entry.name.endswith(".parquet"):
+                    about = entry.stat()
+                    number = int(entry.name.removeprefix("file-").removesuffix(".parquet"))
+                    out[first + number] = (about.st_size, about.st_mtime_ns)
+    return out
+
+
+def _gathered(root: Path) -> dict[int, tuple[Stamp | None, EpisodeRow]]:
+    if not (root / INDEX).is_file():
+        return {}
+    try:
+        table = read_table(root / INDEX)
+        return {int(values["index"]): _row(values) for values in table.to_pylist()}
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        logger.info("%s is made anew: %s", root / INDEX, error)
+        return {}
+
+
+def _row(values: dict[str, Any]) -> tuple[Stamp, EpisodeRow]:
+    stamp = (values.pop("size"), values.pop("changed"))
+    values["meta"] = json.loads(values["meta"])
+    values["controller_ticks"] = tuple(values["controller_ticks"])
+    return stamp, EpisodeRow(**values)
+
+
+def gather(root: Path, rows: list[EpisodeRow]) -> None:
+    """Write the gathered file; where that is not possible nothing happens, because it can be done without."""
+    import pyarrow as pa
+
+    stamps = _stamps(root)
+    values = []
+    for row in rows:
+        size, changed = stamps.get(row.index, (0, 0))
+        values.append({**asdict(row), "meta": json.dumps(row.meta), "size": size, "changed": changed})
+    try:
+        write_table(root / INDEX, pa.Table.from_pylist(values), compression="zstd")
+    except OSError as error:
+        logger.info("%s is not kept: %s", root / INDEX, error)

@@ -1,0 +1,79 @@
+"""Rows that are read together are the rows that are read one by one, whatever became of the gathered file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from episode_factory import make_dataset, make_episode
+
+from bora_cli.data import row_index
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.rows import read_row
+
+MADE = [make_episode(n, seed=n, prompt=f"task {n}", meta={"n": [n, None], "s": "ä"}) for n in (3, 5, 2, 4)]
+
+
+@pytest.fixture(autouse=True)
+def gather_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_index, "GATHER", 2)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    dataset = make_dataset(tmp_path / "d", MADE)
+    Dataset.open(dataset.root).rows()
+    assert (dataset.root / row_index.INDEX).is_file()
+    return dataset.root
+
+
+def one_by_one(root: Path, count: int) -> list[object]:
+    return [read_row(root, index) for index in range(count)]
+
+
+def test_gathered_rows_are_the_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = one_by_one(root, 4)
+    monkeypatch.setattr(row_index, "read_row", None)
+    assert Dataset.open(root).rows() == expected
+
+
+def test_a_row_that_changed_is_read_again(root: Path) -> None:
+    files = root / "meta/episodes/chunk-000"
+    other = make_dataset(root.parent / "e", [MADE[3], *MADE[1:]])
+    os.replace(other.root / "meta/episodes/chunk-000/file-000.parquet", files / "file-000.parquet")
+    assert Dataset.open(root).rows() == one_by_one(root, 4)
+    assert Dataset.open(root).rows()[0].prompt == "task 4"
+
+
+def test_new_rows_come_behind(root: Path) -> None:
+    dataset = Dataset.open(root)
+    dataset.append(make_episode(6, seed=9))
+    assert [row.length for row in dataset.rows()] == [3, 5, 2, 4, 6]
+
+
+def test_a_writer_gathers_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bora_cli.data.dataset.GATHER", 2)
+    dataset = make_dataset(tmp_path / "d", MADE)
+    assert (dataset.root / row_index.INDEX).is_file()
+    expected = one_by_one(dataset.root, 4)
+    monkeypatch.setattr(row_index, "read_row", None)
+    assert Dataset.open(dataset.root).rows() == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", None])
+def test_a_damaged_gathered_file_is_ignored(root: Path, content: bytes | None) -> None:
+    path = root / row_index.INDEX
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert Dataset.open(root).rows() == one_by_one(root, 4)
+
+
+def test_a_gathered_file_of_another_make_is_ignored(root: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"index": [0, 1], "colour": ["red", "blue"]}), root / row_index.INDEX)
+    assert Dataset.open(root).rows() == one_by_one(root, 4)
