@@ -16,7 +16,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError, SchemaMismatch, TrainingDiverged
 from bora_cli.models.vlm import Backbone, build_tiny
 from bora_cli.train import clone as clone_module
-from bora_cli.train import offline
+from bora_cli.train import offline, phases
 from bora_cli.train.buffer import load_buffer
 from bora_cli.train.offline import fresh_actor, policy_spec, train
 from bora_cli.types import Episode
@@ -123,7 +123,7 @@ def test_cloning_learns_the_demonstrated_actions(toy_demos: Path, toy_backbone: 
 def test_a_warm_start_is_taken_as_it_is(
     cp: Path, toy_demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "clone", lambda *_, **__: pytest.fail("cloned again"))
+    monkeypatch.setattr(phases, "clone", lambda *_, **__: pytest.fail("cloned again"))
     run("bora", toy_demos, tmp_path / "bora", init=cp)
     warm, improved = load_trained(cp), load_trained(tmp_path / "bora")
     assert torch.equal(improved.actor.state.mean, warm.actor.state.mean)
@@ -148,7 +148,7 @@ def test_filtered_cloning_sees_successes_only(
         seen.append(sampler.columns["success"][options["rows"]])
         return expert
 
-    monkeypatch.setattr(offline, "clone", spy)
+    monkeypatch.setattr(phases, "clone", spy)
     run("filtered_bc", toy_demos, tmp_path / "filtered", backbone=str(toy_backbone), updates=1)
     assert seen[0].all()
     run("cp", toy_demos, tmp_path / "cp", backbone=str(toy_backbone), updates=1)
@@ -160,13 +160,13 @@ def test_improvement_is_told_which_actions_were_better(
 ) -> None:
     """Advantages reach the surrogate of bora, and the control without a critic gets a constant."""
     seen: dict[str, torch.Tensor] = {}
-    real = offline.actor_loss
+    real = phases.actor_loss
 
     def spy(expert: Any, old: Any, teacher: Any, batch: Any, adv: torch.Tensor, **options: Any) -> Any:
         seen[options["config"].advantage] = adv[batch.mask > 0]
         return real(expert, old, teacher, batch, adv, **options)
 
-    monkeypatch.setattr(offline, "actor_loss", spy)
+    monkeypatch.setattr(phases, "actor_loss", spy)
     run("bora", toy_demos, tmp_path / "b", backbone=str(toy_backbone), updates=2)
     run("filtered_bc", toy_demos, tmp_path / "f", backbone=str(toy_backbone), updates=2)
     assert (seen["constant"] == 1).all()

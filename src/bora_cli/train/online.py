@@ -143,8 +143,8 @@ def run_rounds(
         seed=seed,
         preset=preset,
         residual=residual,
-        image_size=64,
-        profile="sim",
+        image_size=hardware.cameras[0].width,
+        profile=hardware.name,
         profile_hash=hardware.hash,
     )
     _claim(out, job)
