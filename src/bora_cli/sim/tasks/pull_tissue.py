@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from bora_cli.sim.engine import mujoco
 from bora_cli.sim.parts import Palette, Part, Surface, add_parts
-from bora_cli.sim.tasks.base import F64, Phase, Streams, fill, fold
+from bora_cli.sim.tasks.base import F64, Phase, Streams, fill, fold, hand_touches
 from bora_cli.sim.variation import (
     HELD_OUT_COLOURS,
     draw_kind,
@@ -23,13 +21,15 @@ LIFT = 0.09
 """Height above its place in the box from which a torn-off tissue is taken, m."""
 HELD_BACK = 0.12
 """Largest progress of a tissue that is still in its box."""
+FLYING = 0.9
+"""Progress of a tissue that is high enough but not held."""
 FALLEN = 0.03
 """How far below its place in the box a torn-off tissue counts as dropped, m."""
 SUNK = 0.006
 """Part of the tissue that is inside the box, m."""
-THICK = 0.0055
+THICK = 0.006
 """Half-thickness of a tissue where it is grasped, m."""
-TISSUE_MASS, BOX_MASS = 0.004, 0.4
+TISSUE_MASS, BOX_MASS = 0.012, 0.4
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0)}
 _ROWS = ((-0.15, -0.12), (0.12, 0.15))
 """Intervals of y in which the two boxes stand, m."""
@@ -125,9 +125,12 @@ class PullTissue:
                 data.eq_active[weld] = drawn < float(model.numeric(f"{name}_stretch").data[0])
 
     def progress(self, model: mujoco.MjModel, data: mujoco.MjData, start: F64) -> float:
-        """Return the height of the torn-off tissue as a share of the required one; little while it is tied."""
+        """Return the height of the torn-off tissue as a share of the required one; little while it is tied,
+        less than 1 while no hand holds it."""
         lifted = max(0.0, float(data.site("target").xpos[2] - start[2]) / LIFT)
-        return min(lifted, HELD_BACK) if data.eq_active[model.eq("tissue").id] else lifted
+        if data.eq_active[model.eq("tissue").id]:
+            return min(lifted, HELD_BACK)
+        return lifted if lifted < 1.0 or hand_touches(data, "tissue") else FLYING
 
     def lost(self, data: mujoco.MjData) -> bool:
         """Return whether the wrong tissue is torn off, or the right one is torn off and dropped."""
