@@ -38,8 +38,8 @@ def test_the_robot_holds_whatever_happens(error: type[BaseException], breaks: st
         return real(*args, **options)
 
     setattr(owner, name, broken)
+    people: dict[str, Any] = {"watcher": watcher, "operator": operator}
     with pytest.raises(error, match="in the middle"):
-        people = {"watcher": watcher, "operator": operator}
         roll_out(rig, policy, scene_seed=5, rng=np.random.default_rng(0), meta={}, **people)
     assert len(rig.held) == 1
     assert rig.held[0] == rig.tick >= at
