@@ -63,6 +63,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
             ["collect", "--task", "pick_toy", "--out", "x", "--episodes", "0"],
             "Invalid value for '--episodes'",
         ),
+        (
+            ["collect", "--task", "pick_toy", "--out", "x", "--image-size", "513"],
+            "513 is not in the range 16 to 512.",
+        ),
         (["train", "filtered", "--data", "d", "--out", "x"], "Did you mean 'filtered_bc'?"),
         (["data", "inof", "x"], "Did you mean 'info'?"),
     ],
@@ -247,7 +251,7 @@ def test_exit_codes_follow_the_kind_of_error(
     def fail(name: str) -> None:
         raise error
 
-    monkeypatch.setattr("bora_cli.profiles.load_profile", fail)
+    monkeypatch.setattr("bora_cli.profiles.read_profile", fail)
     code, _, err = run(capsys, "profile", "show", "sim")
     assert code == expected
     assert err == "error: a\nhint: b\n"

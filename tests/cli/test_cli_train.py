@@ -1,4 +1,4 @@
-"""`bora train` takes the options that the method uses and refuses the others before anything is read or written."""
+"""`bora train` and `bora online` take the options that the method uses, and refuse the others first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 from bora_cli.cli import train as cli_train
 from bora_cli.cli.app import main
-from bora_cli.cli.options import METHODS
-from bora_cli.train import offline
+from bora_cli.cli.options import METHODS, ONLINE_METHODS, RESIDUALS
+from bora_cli.errors import ConfigError
+from bora_cli.train import offline, online
 
+ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
 COMMON = ("--data", "demos", "--out", "out")
 
@@ -49,6 +51,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 def test_every_method_says_what_it_takes() -> None:
     assert tuple(cli_train.TAKES) == METHODS
+    assert tuple(cli_train.ONLINE_TAKES) == ONLINE_METHODS
+    assert {o for options in cli_train.ONLINE_TAKES.values() for o in options} == set(ONLINE_VALUES)
     assert {option for options in cli_train.TAKES.values() for option in options} == set(VALUES)
 
 
@@ -65,7 +69,7 @@ def test_an_option_is_used_or_refused(
         assert str(calls[0][option.removeprefix("--")]) == VALUES[option]
     else:
         assert code == 3
-        assert err.startswith(f"error: {method} has no use for {option}; beside --data, --out, --seed")
+        assert err.startswith(f"error: {method} has no use for {option}; of --backbone, ")
         assert not calls
     assert sorted(world.rglob("*")) == before
 
@@ -75,7 +79,7 @@ def test_init_is_explained_where_it_is_refused(capsys: pytest.CaptureFixture[str
     code, err = run(capsys, method, *COMMON, "--init", "policy")
     assert code == 3
     assert err == (
-        f"error: {method} has no use for --init; beside --data, --out, --seed it takes"
+        f"error: {method} has no use for --init; of --backbone, --updates, --preset, --init it takes"
         " --backbone, --updates, --preset.\n"
         "hint: Leave it out. --init names the policy that bora improves, or that bc_interventions corrects.\n"
     )
@@ -85,6 +89,71 @@ def test_all_that_is_refused_is_named_at_once(capsys: pytest.CaptureFixture[str]
     code, err = run(capsys, "bc_interventions", *COMMON, "--updates", "5", "--preset", "sim")
     assert code == 3
     assert err == (
-        "error: bc_interventions has no use for --updates, --preset; beside --data, --out, --seed it takes --init.\n"
+        "error: bc_interventions has no use for --updates, --preset;"
+        " of --backbone, --updates, --preset, --init it takes --init.\n"
         "hint: Leave them out.\n"
     )
+
+
+def test_the_next_command_names_the_task(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task, named in (("open_box", "open_box"), ("open_box, pick_toy", "TASK")):
+        monkeypatch.setattr(offline, "train", lambda *_, task=task, **__: {"task": task})
+        code, err = run(capsys, "cp", *COMMON)
+        assert code == 0
+        assert f"next: bora eval out --task {named}\n" in err
+
+
+# ---------------------------------------------------------------------------------------------- online
+
+
+@pytest.mark.parametrize("method", ONLINE_METHODS)
+@pytest.mark.parametrize("option", ONLINE_VALUES)
+def test_an_online_option_is_used_or_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, world: Path, method: str, option: str
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run_rounds(checkpoint: Path, **options: Any) -> dict[str, Any]:
+        asked.update(options)
+        return {"policy": "run/policy", "rounds": [{"index": 1}]}
+
+    monkeypatch.setattr(online, "run_rounds", run_rounds)
+    value = ONLINE_VALUES[option]
+    words = ("online", "policy", "--task", "pick_toy", "--method", method, "--out", "run", option, value)
+    with pytest.raises(SystemExit) as leaving:
+        main(words)
+    err = capsys.readouterr().err
+    if option in cli_train.ONLINE_TAKES[method]:
+        assert not leaving.value.code
+        assert asked[option.removeprefix("--")] == ([Path(value)] if option == "--data" else value)
+    else:
+        assert leaving.value.code == 3
+        assert err == (
+            f"error: {method} has no use for {option}; of --data, --preset, --residual it takes --residual.\n"
+            "hint: Leave it out.\n"
+        )
+        assert not asked
+    assert not (world / "run").exists()
+
+
+@pytest.mark.parametrize("residual", RESIDUALS)
+def test_every_residual_reaches_the_online_job(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, toy_policy: Path, residual: str
+) -> None:
+    """The job, which a continued run has to repeat, holds preset and residual."""
+    jobs: list[Any] = []
+
+    def claim(out: Path, job: Any) -> None:
+        jobs.append(job)
+        raise ConfigError("enough", "")
+
+    monkeypatch.setattr(online, "_claim", claim)
+    words = ("online", str(toy_policy), "--task", "press_button", "--out", "run")
+    with pytest.raises(SystemExit):
+        main([*words, "--preset", "paper", "--residual", residual])
+    assert "error: enough" in capsys.readouterr().err
+    (job,) = jobs
+    assert (job.preset, job.residual) == ("paper", residual)
+    assert (job.profile, job.image_size) == ("sim", 64)

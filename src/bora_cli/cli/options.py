@@ -101,7 +101,7 @@ def known_quality(value: str) -> str:
 
 def choice(names: Sequence[str]) -> str:
     """Return the names as help lists them."""
-    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    return ", ".join(names)
 
 
 def as_document(record: Any) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def require_film(path: Path | None) -> None:
 
 Task = Annotated[
     str,
-    typer.Option("--task", metavar="TASK", help=f"{choice(TASKS)}.", callback=known("task", TASKS)),
+    typer.Option("--task", metavar="TASK", help=choice(TASKS), callback=known("task", TASKS)),
 ]
 Setting = Annotated[
     str,
@@ -185,7 +185,8 @@ Gap = Annotated[
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]
 Episodes = Annotated[int, typer.Option(min=1, metavar="N", help="How many episodes.")]
 WorkerCount = Annotated[
-    int, typer.Option("--workers", min=0, metavar="N", help="Processes; 0: one per core.")
+    int,
+    typer.Option("--workers", min=0, metavar="N", help="Processes; else one per core.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Data = Annotated[

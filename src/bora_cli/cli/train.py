@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -16,10 +17,20 @@ TAKES = {
     "bora": ("--backbone", "--init", "--updates", "--preset"),
     "bc_interventions": ("--init",),
 }
-"""What a method of `bora train` takes beside --data, --out and --seed."""
+"""What a method of `bora train` takes beside the options that all take."""
+ONLINE_TAKES = {
+    "bora": ("--data", "--preset", "--residual"),
+    "bc_interventions": ("--residual",),
+}
+"""The same for `bora online`: a control that only copies corrections has no critic and one set of numbers."""
 
 Updates = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Gradient steps; else the preset's number.")
+]
+
+Preset = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Numbers: sim or paper.", callback=o.known("preset", o.PRESETS)),
 ]
 
 
@@ -30,7 +41,7 @@ def train_command(
         str,
         typer.Argument(
             metavar="METHOD",
-            help=f"{o.choice(o.METHODS)}.",
+            help=o.choice(o.METHODS),
             callback=o.known("method", o.METHODS),
         ),
     ],
@@ -46,10 +57,7 @@ def train_command(
     ] = None,
     seed: o.Seed = 0,
     updates: Updates = None,
-    preset: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Numbers: sim or paper.", callback=o.known("preset", o.PRESETS)),
-    ] = "sim",
+    preset: Preset = "sim",
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
@@ -58,7 +66,7 @@ def train_command(
     also learns a critic and prefers what went better than usual.
     bc_interventions copies the corrections of an online run onto --init.
     """
-    _require_used(ctx, method)
+    _require_used(ctx, method, TAKES)
     o.require_datasets(data)
     o.require_new(out)
     if init is not None:
@@ -80,22 +88,26 @@ def train_command(
             progress=progress,
         )
     ui.report(result, json)
-    ui.say(f"next: bora eval {out} --task TASK")
+    task = result.get("task")
+    ui.say(f"next: bora eval {out} --task {task if task in o.TASKS else 'TASK'}")
 
 
-def _require_used(ctx: typer.Context, method: str) -> None:
-    """Raise ConfigError for options that were given and that the method does not use."""
-    optional = {option for options in TAKES.values() for option in options}
+def _require_used(ctx: typer.Context, method: str, takes: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError for options that were given and that the method does not use.
+
+    takes: for every method, which of the options that depend on the method it uses.
+    """
+    optional = list(dict.fromkeys(option for options in takes.values() for option in options))
     given = [f"--{name}" for name in ctx.params if o.was_given(ctx, name)]
-    unused = [option for option in given if option in optional and option not in TAKES[method]]
+    unused = [option for option in given if option in optional and option not in takes[method]]
     if not unused:
         return
     hint = "Leave it out." if len(unused) == 1 else "Leave them out."
     if "--init" in unused:
         hint += " --init names the policy that bora improves, or that bc_interventions corrects."
     raise ConfigError(
-        f"{method} has no use for {', '.join(unused)}; beside --data, --out, --seed it takes"
-        f" {', '.join(TAKES[method])}.",
+        f"{method} has no use for {', '.join(unused)}; of {', '.join(optional)} it takes"
+        f" {', '.join(takes[method])}.",
         hint,
     )
 
@@ -108,29 +120,35 @@ def online_command(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run to make or continue.")],
     gap: o.Gap = "none",
     setting: o.Setting = "standard",
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often: collect, learn, test.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Collect, learn, test.")] = 2,
     episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes per round.")] = 10,
     seed: o.Seed = 0,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Datasets to mix in; else those of CHECKPOINT."),
+        typer.Option(metavar="DIR", help="To mix in; else the data of CHECKPOINT."),
     ] = None,
     method: Annotated[
         str,
         typer.Option(
             metavar="METHOD",
-            help=f"{o.choice(o.ONLINE_METHODS)}.",
+            help=o.choice(o.ONLINE_METHODS),
             callback=o.known("method", o.ONLINE_METHODS),
         ),
     ] = "bora",
+    preset: Preset = "sim",
+    residual: Annotated[
+        str,
+        typer.Option(metavar="KIND", help=o.choice(o.RESIDUALS), callback=o.known("residual", o.RESIDUALS)),
+    ] = "constant",
     workers: o.WorkerCount = 0,
     json: o.Json = False,
 ) -> None:
-    """Let the policy act, take over where it fails, and learn a correction on top of it.
+    """Let the policy act, take over where it fails, learn a correction on top.
 
     The base policy stays frozen. A correction is released only if it does not
     lower the success of the policy alone, on scenes kept for that purpose.
     """
+    _require_used(ctx, method, ONLINE_TAKES)
     o.require_checkpoint(checkpoint)
     o.require_writable(out)
     from bora_cli.data.files import claimed
@@ -149,6 +167,8 @@ def online_command(
             seed=seed,
             out=out,
             method=method,
+            preset=cast('Literal["sim", "paper"]', preset),
+            residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
             data=data or None,
             workers=pool,
             progress=progress,
