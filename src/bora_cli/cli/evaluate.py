@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bora_cli.cli import environment as e
 from bora_cli.cli import options as o
 
 FILMED = 3
@@ -18,7 +19,8 @@ def eval_command(
     ctx: typer.Context,
     *,
     checkpoint: o.Checkpoint,
-    task: o.Task,
+    task: e.Task = "",
+    env: e.Env = "",
     setting: o.Setting = "standard",
     gap: o.Gap = "none",
     episodes: o.Episodes = 100,
@@ -38,8 +40,13 @@ def eval_command(
 
     Scenes are SEED, SEED+1, ...: with the same seed two policies meet the same.
     """
+    e.require_task(task, env)
     o.require_checkpoint(checkpoint)
     o.require_film(video)
+    if env:
+        e.refuse(ctx, ("setting", "gap", "profile", "workers", "video"), with_env=True)
+        e.evaluate(ctx, checkpoint, env, episodes=episodes, seed=seed, record=record, json=json)
+        return
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.evaluate import evaluate
     from bora_cli.evaluate.workers import Workers
@@ -72,11 +79,7 @@ def eval_command(
         ui.warn(warning)
 
     def sentence() -> None:
-        low, high = document["wilson95"]
-        ui.line(
-            f"{document['successes']} of {document['episodes']} succeeded"
-            f" ({100 * document['success_rate']:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-        )
+        ui.line(e.counted(document["successes"], document["episodes"], document["wilson95"]))
         ui.line(f"{task}, {setting}, gap {result.job.gap}, scenes {seed} to {seed + episodes - 1}")
 
     ui.show(document, json, sentence)
@@ -109,12 +112,24 @@ def replay_command(
     *,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `bora collect`.")],
     episode: Annotated[int, typer.Option(min=0, metavar="N", help="Number of the episode.")] = 0,
+    env: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="The Gymnasium environment it belongs to."),
+    ] = "",
+    every: Annotated[bool, typer.Option("--all", help="With --env: every episode, and count.")] = False,
     video: o.Film = None,
     json: o.Json = False,
 ) -> None:
     """Execute a recorded episode again and say whether the same thing happens."""
+    if every and not env:
+        raise typer.BadParameter("--all has no meaning without --env.")
+    if every and o.was_given(ctx, "episode"):
+        raise typer.BadParameter("--all and --episode exclude each other.")
     o.require_datasets([dataset])
     o.require_film(video)
+    if env:
+        e.replay(ctx, dataset, env, episode=None if every else episode, video=video, json=json)
+        return
     from bora_cli.evaluate.replay import replay
 
     ui = o.ui_of(ctx)
