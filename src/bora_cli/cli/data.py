@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bora_cli.cli import data_io
 from bora_cli.cli import options as o
 from bora_cli.errors import ConfigError
 
@@ -267,8 +268,14 @@ def delete(
     ui.show(document, json, lines)
 
 
+app.command("import", epilog="Example: bora data import lerobot_dir --success-from all --out demos")(
+    data_io.import_command
+)
+app.command("export", epilog="Example: bora data export demos --out for_lerobot")(data_io.export_command)
+
+
 def _short(value: object) -> object:
-    return round(value, 4) if isinstance(value, float) else value
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _say_backup(ui: Ui, backup: Path | str | None) -> None:

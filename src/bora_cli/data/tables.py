@@ -79,9 +79,9 @@ def write_options(identity: Identity) -> dict[str, Any]:
 
 
 def column_array(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Return a numeric column as one NumPy array: [T] or, for fixed-size lists, [T, D].
+    """Return a numeric column as one NumPy array: [T] or, for lists that all have D numbers, [T, D].
 
-    Raises CorruptEpisode for a column with nulls, which bora never writes.
+    Raises CorruptEpisode for a column with nulls, which bora never writes, and for lists of different lengths.
     """
     import pyarrow as pa
 
@@ -90,6 +90,14 @@ def column_array(column: pa.ChunkedArray) -> NDArray[Any]:
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if pa.types.is_fixed_size_list(array.type):
         return array.flatten().to_numpy().reshape(len(array), array.type.list_size)
+    if pa.types.is_list(array.type) and len(array):  # other writers do not say that all have the same length
+        lengths = np.unique(array.value_lengths().to_numpy())
+        if len(lengths) > 1:
+            raise CorruptEpisode(
+                f"A column holds lists of {lengths[0]} to {lengths[-1]} numbers; expected one length.",
+                "Restore the data file from a copy.",
+            )
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), int(lengths[0]))
     return array.to_numpy(zero_copy_only=False)
 
 
