@@ -22,6 +22,7 @@ from bora_cli.data.files import (
     no_trace,
     read_json,
     read_table,
+    write_bytes,
     write_json,
     write_table,
 )
@@ -325,7 +326,7 @@ class Dataset:
         """Write stats.json, then info.json: a header with the right totals implies current statistics."""
         if self._stats is None:
             self._stats = self._scan_stats()
-        write_json(self.root / STATS, self._stats.to_json(), trace)
+        write_bytes(self.root / STATS, json.dumps(self._stats.to_json()).encode(), trace)
         write_json(self.root / INFO, self._header(), trace)
 
     def _header(self) -> dict[str, Any]:

@@ -51,10 +51,14 @@ def exact_stats(values: NDArray[Any]) -> FeatureStats:
     dim = rows.shape[1]
     mean, std, low, high = (np.zeros(dim) for _ in range(4))
     quantiles = np.zeros((len(QUANTILES), dim))
-    for d in np.flatnonzero(seen):
-        column = rows[known[:, d], d]
-        mean[d], std[d], low[d], high[d] = column.mean(), column.std(), column.min(), column.max()
-        quantiles[:, d] = np.quantile(column, QUANTILES)
+    whole = np.flatnonzero(seen & (count == len(rows)))
+    groups = [(whole, rows[:, whole])] if len(whole) else []
+    groups += [
+        (np.array([d]), rows[known[:, d], d : d + 1]) for d in np.flatnonzero(seen & (count < len(rows)))
+    ]
+    for d, columns in groups:
+        mean[d], std[d], low[d], high[d] = columns.mean(0), columns.std(0), columns.min(0), columns.max(0)
+        quantiles[:, d] = np.quantile(columns, QUANTILES, axis=0)
     return FeatureStats(mean, std, low, high, quantiles, count)
 
 
