@@ -362,3 +362,12 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_talk_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     Ui().say("talk [not markup]")
     assert capsys.readouterr() == ("", "talk [not markup]\n")
+
+
+def test_a_table_marks_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    Ui().report({"spearman": None, "auroc": [], "ece": 0.5}, False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["spearman", "-"],
+        ["auroc", "-"],
+        ["ece", "0.5"],
+    ]

@@ -173,6 +173,8 @@ def _console(stderr: bool) -> Any:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -185,7 +187,7 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             and len(value) <= 4
             and not any(isinstance(x, Mapping) for x in value)
         ):
-            yield f"{prefix}{key}", " ".join(_cell(x) for x in value)
+            yield f"{prefix}{key}", " ".join(_cell(x) for x in value) or "-"
         elif not isinstance(value, list | tuple):
             yield f"{prefix}{key}", value
 
