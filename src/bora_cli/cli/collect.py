@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bora_cli.cli import environment as e
 from bora_cli.cli import options as o
 
 
@@ -20,7 +21,11 @@ def _image_side(value: int) -> int:
 def command(
     ctx: typer.Context,
     *,
-    task: o.Task,
+    task: e.Task = "",
+    env: e.Env = "",
+    replay: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --env: a dataset whose actions are repeated.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset to make or continue.")],
     episodes: o.Episodes = 100,
     profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
@@ -28,9 +33,8 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="Who: simulated.",
+            help="Who: simulated; with --env MODULE:NAME.",
             show_default=False,
-            callback=o.known("operator", o.OPERATORS),
         ),
     ] = "simulated",
     quality: Annotated[
@@ -54,7 +58,26 @@ def command(
 
     Interrupted? The same command goes on, and ends with the same data.
     """
+    e.require_task(task, env)
     o.require_writable(out)
+    if env:
+        e.refuse(ctx, ("profile", "quality", "setting", "gap", "workers"), with_env=True)
+        count = episodes if o.was_given(ctx, "episodes") else None
+        person = operator if o.was_given(ctx, "operator") else ""
+        e.collect(
+            ctx,
+            env,
+            out,
+            source=replay,
+            operator=person,
+            episodes=count,
+            seed=seed,
+            image_size=image_size,
+            json=json,
+        )
+        return
+    e.refuse(ctx, ("replay",), with_env=False)
+    o.known("operator", o.OPERATORS)(operator)
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.collect import collect
     from bora_cli.evaluate.workers import Workers
