@@ -18,6 +18,7 @@ from bora_cli.data import files
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.models.vlm import Backbone
+from bora_cli.profiles import find_profile, load_profile
 from bora_cli.seeds import RANGES
 from bora_cli.train import online
 from bora_cli.train.online import run_rounds
@@ -339,6 +340,29 @@ def test_another_job_is_refused(toy_policy: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"checkpoint_hash '\w{12}' there"):
         start(OUT / "policy", rounds=1, episodes=1)
     assert len(Dataset.open(OUT / "episodes")) == 1
+
+
+def test_a_run_keeps_to_a_profile_and_to_the_images_of_its_policy(
+    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instant_training(monkeypatch)
+    judged_by(monkeypatch, (0, 1))
+    text = find_profile("sim").read_text()
+    slow = tmp_path / "slow.toml"
+    slow.write_text(text.replace('tcp_speed = "0.4331 m/s"', 'tcp_speed = "0.1 m/s"'))
+    asked: list[tuple[Any, ...]] = []
+
+    def noted(*asking: Any) -> ToyRig:
+        asked.append(asking)
+        return ToyRig()
+
+    monkeypatch.setattr(online, "simulation", noted)
+    job = start(toy_policy, rounds=1, episodes=1, profile=str(slow))["job"]
+    assert (job["profile"], job["profile_hash"]) == (str(slow), load_profile(slow).hash)
+    assert job["image_size"] == load_trained(toy_policy).spec.image_size[0] == 64
+    assert {a[3:] for a in asked} == {(64, str(slow), job["profile_hash"])}
+    episode = Dataset.open(OUT / "episodes").episode(0, images=False)
+    assert episode.meta["profile_hash"] == job["profile_hash"]
 
 
 def test_a_directory_in_use_is_refused(toy_policy: Path) -> None:

@@ -27,10 +27,10 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import open_or_create, simulation
-from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate
+from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate, image_side
+from bora_cli.evaluate.guard import sim_profile
 from bora_cli.evaluate.metrics import human_share, takeovers
 from bora_cli.evaluate.workers import Workers
-from bora_cli.profiles import load_profile
 from bora_cli.seeds import scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.operator import SimulatedOperator
@@ -81,7 +81,7 @@ def assisted(item: tuple[AssistedJob, int]) -> Episode:
     """Run one episode with a simulated person beside the robot: (job, scene seed) -> episode."""
     assisted_job, scene_seed = item
     job = assisted_job.job
-    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
     policy = acting_policy(assisted_job.policy, assisted_job.policy_hash)
     policy.lam = policy.own_lam
     meta = asdict(job) | {
@@ -114,6 +114,7 @@ def run_rounds(
     method: str = "bora",
     preset: Preset = "sim",
     residual: ResidualKind = "constant",
+    profile: str = "sim",
     data: list[Path] | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
@@ -121,6 +122,7 @@ def run_rounds(
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
     preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
+    profile: limits that the robot keeps.
     data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
     Raises ConfigError for bad input before anything runs, and if `out` holds another run.
     """
@@ -130,7 +132,8 @@ def run_rounds(
     _require_word("residual", residual, ResidualKind)
     scene_seeds("online", seed, rounds * episodes)  # refuses numbers for which there are no scenes
     scene_seeds("release", seed, rounds * RELEASE_SCENES)
-    hardware = load_profile("sim")
+    hardware = sim_profile(profile)
+    base = load_trained(checkpoint)
     job = OnlineJob(
         checkpoint=str(checkpoint),
         checkpoint_hash=checkpoint_hash(checkpoint),
@@ -143,12 +146,11 @@ def run_rounds(
         seed=seed,
         preset=preset,
         residual=residual,
-        image_size=hardware.cameras[0].width,
-        profile=hardware.name,
+        image_size=image_side(base.spec, checkpoint),
+        profile=profile,
         profile_hash=hardware.hash,
     )
     _claim(out, job)
-    base = load_trained(checkpoint)
     offline = data or [Path(p) for p in base.provenance["data"]]
     pool = workers or Workers(1)
     acting, done = checkpoint, []
@@ -206,7 +208,7 @@ def _collect(
     job: OnlineJob, index: int, acting: Path, root: Path, pool: Workers, progress: Progress | None
 ) -> list[Episode]:
     """Record what is missing of a round's episodes and return the whole round, without images."""
-    sim = simulation(job.task, job.setting, job.gap, job.image_size)
+    sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
     dataset: Dataset = open_or_create(root, asdict(job), sim)
     first = (index - 1) * job.episodes
     present = len(dataset) - first
@@ -253,6 +255,7 @@ def _release_test(
             setting=job.setting,
             gap=job.gap,
             scenes=scenes,
+            profile=job.profile,
             workers=pool,
             progress=progress,
             label=f"release test {index}, {name}",
