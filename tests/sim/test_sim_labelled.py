@@ -10,22 +10,24 @@ import pytest
 
 from bora_cli.seeds import stream
 from bora_cli.sim.arm_hand import ArmKinematics
-from bora_cli.sim.labelled_language import COLOUR_NAMES, NOUNS, VOCABULARY, name_colour, say
+from bora_cli.sim.labelled_language import COLOUR_NAMES, FREE, NOUNS, VOCABULARY, say, side_of
 from bora_cli.sim.labelled_objects import INVENTED, allowed_interval
 from bora_cli.sim.labelled_scenes import ANSWERS, LABEL_NAMES, LabelledScenes, compose, labelled_scenes
 from bora_cli.sim.labelled_states import Composition, LabelledScene
 from bora_cli.sim.labels import FAR_M, ORIGIN, image_point, label
 from bora_cli.sim.render import Renderer
+from bora_cli.sim.scene import draw_layout
 from bora_cli.sim.tasks import TASKS
-from bora_cli.sim.variation import HUES, TABLE
+from bora_cli.sim.variation import HELD_OUT_COLOURS, HUES, TABLE, name_colour
 
 SAMPLES = 500
+UPRIGHT = (1.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
 def data() -> LabelledScenes:
     with Renderer("rays") as renderer:
-        return labelled_scenes(800_000, 60, 3, renderer)
+        return labelled_scenes(800_000, 100, 3, renderer)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def test_nothing_held_out_is_ever_shown(compositions: list[Composition]) -> None
 
 
 def test_invented_objects_keep_the_plan_of_what_is_not_held_out(compositions: list[Composition]) -> None:
-    """No long body or raised head (dachshund, duck), no long ears (rabbit), two posts, no round housing."""
+    """No long body or raised head (dachshund, duck), no long ears (rabbit), two posts, no round housing, no
+    egg, prism, corner or bowl, no high box and no round or slanted slot."""
     for composition in compositions:
         for task, item in composition.objects:
             if item.kind != INVENTED:
@@ -70,9 +73,19 @@ def test_invented_objects_keep_the_plan_of_what_is_not_held_out(compositions: li
                 assert max(tops) < 2.1 * item.half_width
             elif task == "open_box":
                 assert sum(part.shape == "capsule" and part.role == "dark" for part in item.handle) >= 2
-            else:
+            elif task == "press_button":
                 assert {part.shape for part in item.housing} == {"box"}
-                assert all(part.quat == (1.0, 0.0, 0.0, 0.0) for part in item.housing)
+                assert all(part.quat == UPRIGHT for part in item.housing)
+            elif task == "pick_place":
+                solid = [part for part in item.parts if part.solid]
+                assert len(solid) <= 2
+                assert all(part.shape in ("box", "cylinder") and part.pos[:2] == (0, 0) for part in solid)
+                assert all(part.quat == UPRIGHT for part in solid)
+            else:
+                assert item.height < 2 * min(item.half_length, item.half_width)
+                assert item.slant == 0
+                slot = next(part for part in item.parts if part.role == "dark")
+                assert slot.shape == "ellipsoid"
 
 
 @pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in TABLE[t].sizes])
@@ -94,7 +107,7 @@ def test_objects_of_one_kind_differ_in_the_name_of_their_colour(compositions: li
 
 
 def test_shapes_types_and_scales(data: LabelledScenes) -> None:
-    n = 180
+    n = 300
     assert {k: (v.shape, v.dtype) for k, v in data.images.items()} == {
         c: ((n, 64, 64, 3), np.dtype(np.uint8)) for c in ("scene", "wrist")
     }
@@ -125,8 +138,13 @@ def test_every_word_is_in_the_vocabulary_and_every_answer_in_the_list(data: Labe
     spoken = {word for text in (*data.prompt, *data.question, *data.answer) for word in text.split()}
     assert spoken <= set(VOCABULARY)
     assert set(data.answer) <= set(ANSWERS)
-    wordings = {word for task in TASKS.values() for text in task.wordings for word in text.split()}
-    assert wordings <= set(VOCABULARY)
+    for setting in ("standard", "unseen"):
+        for task in TASKS:
+            for seed in range(610_300, 610_315):
+                item = draw_layout(task, setting, seed).item
+                for text in TASKS[task].instructions(item):
+                    assert set(text.split()) <= set(VOCABULARY)
+    assert not spoken & {*HELD_OUT_COLOURS, "prism", "egg", "corner", "bowl"}
     assert {"yes", "no", "left", "right"} <= set(data.answer)
     assert len(set(data.question)) > 20
 
@@ -162,18 +180,23 @@ def test_the_instruction_decides_what_the_labels_are_about() -> None:
             assert np.allclose(
                 [values[c] for c in ("red", "green", "blue")], 2 * np.array(item.palette.main) - 1
             )
-            instruction = say(rng, scene.seen(), target)
-            assert [w for w in instruction.split() if w in COLOUR_NAMES] == [name_colour(item.palette.main)]
-        if found == 5:
+            seen = scene.seen()
+            words = say(rng, seen, target).split()
+            side, noun = side_of(seen, target), seen[target].noun
+            colours = [w for w in words if w in COLOUR_NAMES]
+            assert colours in ([], [name_colour(item.palette.main)])
+            by_noun = noun in words and sum(o.noun == noun for o in seen) == 1
+            assert colours or side in words or by_noun
+        if found == 12:
             break
-    assert found == 5
+    assert found == 12
 
 
 def test_the_image_point_shows_the_object() -> None:
     """Where the labels say that the cap is, the scene image has the cap's hue."""
     right = total = 0
     with Renderer("rays") as renderer:
-        for i in range(120):
+        for i in range(240):
             composition = compose(stream("labelled", 800_003, i))
             if [task for task, _ in composition.objects] != ["press_button"]:
                 continue
@@ -193,11 +216,11 @@ def test_the_image_point_shows_the_object() -> None:
     assert right >= 0.7 * total  # the hand may be in between
 
 
-def test_a_held_toy_is_in_the_hand_and_a_far_one_is_not() -> None:
+def test_a_held_object_is_in_the_hand_and_a_far_one_is_not() -> None:
     answers = set()
     for i in range(30):
         composition = compose(stream("labelled", 800_004, i))
-        if composition.objects[composition.target][0] != "pick_toy":
+        if composition.objects[composition.target][0] not in FREE:
             continue
         scene = LabelledScene(composition, ArmKinematics())
         for k in range(6):
@@ -210,3 +233,22 @@ def test_a_held_toy_is_in_the_hand_and_a_far_one_is_not() -> None:
                 assert distance <= 0.04
             answers.add(now.in_hand)
     assert answers >= {True, False}
+
+
+def test_what_lies_in_the_bin_and_which_side_is_meant_are_labelled_truly(data: LabelledScenes) -> None:
+    columns = {name: i for i, name in enumerate(LABEL_NAMES)}
+
+    def column(name: str) -> tuple[np.ndarray, np.ndarray]:
+        return data.labels[:, columns[name]], data.label_mask[:, columns[name]]
+
+    binned, known = column("in_bin")
+    away = np.hypot(*((column(f"bin_{a}")[0] - column(f"target_{a}")[0]) * FAR_M + 0.0 for a in "xy"))
+    assert (away[known & (binned == 1)] < 0.1).all()
+    assert (away[known & (binned == 0)] > 0.06).all()
+    out, tissue = column("out_of_box")
+    lifted = column("lifted")[0] * FAR_M
+    assert (lifted[tissue & (out == 0)] < 0.02).all()
+    left, paired = column("is_left")
+    for i in np.flatnonzero(paired):
+        words = data.prompt[i].split()
+        assert ("right" if left[i] else "left") not in words

@@ -81,7 +81,7 @@ def test_every_kind_compiles_and_stays_small(task: str, setting: str) -> None:
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="expected standard or unseen"):
         draw_layout("pick_toy", "novel", 0)
-    with pytest.raises(ConfigError, match="pick_toy, open_box, press_button"):
+    with pytest.raises(ConfigError, match="pick_toy, open_box, press_button, pick_place, pull_tissue"):
         get_task("fold_shirt")
 
 

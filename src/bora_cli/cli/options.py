@@ -14,7 +14,7 @@ import typer
 from bora_cli.cli.ui import Ui
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 
-TASKS = ("pick_toy", "open_box", "press_button")
+TASKS = ("pick_toy", "open_box", "press_button", "pick_place", "pull_tissue")
 SETTINGS = ("standard", "unseen")
 GAPS = (
     "none",

@@ -5,30 +5,31 @@ Left and right are those of the robot: left is +y.
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 
-from bora_cli.sim.parts import Rgb
 from bora_cli.sim.tasks import TASKS
+from bora_cli.sim.tasks.base import fill
+from bora_cli.sim.tasks.pick_place import NOUNS as KINDS
+from bora_cli.sim.variation import COLOURS, HELD_OUT_COLOURS, TABLE
 
-NOUNS = {"pick_toy": "toy", "open_box": "box", "press_button": "button"}
-COLOURS: tuple[tuple[str, float], ...] = (
-    ("red", 0.035),
-    ("orange", 0.105),
-    ("yellow", 0.19),
-    ("lime", 0.28),
-    ("turquoise", 0.53),
-    ("blue", 0.72),
-    ("pink", 0.955),
-    ("red", 1.0),
-)
-"""Names of the hues that are not held out, each up to its upper limit."""
-COLOUR_NAMES = tuple(dict.fromkeys(name for name, _ in COLOURS))
+NOUNS = {
+    "pick_toy": "toy",
+    "open_box": "box",
+    "press_button": "button",
+    "pick_place": "object",
+    "pull_tissue": "tissue",
+}
+COLOUR_NAMES = tuple(dict.fromkeys(name for name, _ in COLOURS if name not in HELD_OUT_COLOURS))
+KIND_NOUNS = tuple(KINDS[kind] for kind in TABLE["pick_place"].kinds["standard"])
+"""What objects to be placed are called whose kind is not held out."""
 
-ANSWERS: tuple[str, ...] = ("yes", "no", "left", "right", *NOUNS.values(), *COLOUR_NAMES)
+ANSWERS: tuple[str, ...] = ("yes", "no", "left", "right", *NOUNS.values(), *KIND_NOUNS, *COLOUR_NAMES)
 """Every answer there is; each is a single word."""
+
+FREE = ("pick_toy", "pick_place", "pull_tissue")
+"""Tasks whose object can be in the hand and away from where it stood."""
 
 COLOURED: dict[str, tuple[str, ...]] = {
     "pick_toy": (
@@ -47,7 +48,7 @@ COLOURED: dict[str, tuple[str, ...]] = {
         "put a finger on the {colour} button and press",
     ),
 }
-"""Instructions that name the colour of the object."""
+"""Instructions that name the colour of the object, for tasks whose own wordings do not."""
 
 QUESTIONS: dict[str, str] = {
     "what": "what is on the table",
@@ -56,26 +57,36 @@ QUESTIONS: dict[str, str] = {
     "in_hand": "is the {noun} in the hand",
     "open": "is the {noun} open",
     "pressed": "is the {noun} pressed down",
+    "binned": "is the {noun} in the bin",
+    "out": "is the {noun} out of the box",
+    "which": "is the {noun} on the left or on the right of the other",
     "hand": "is the hand open",
     "table_side": "on which side of the table is the {noun}",
     "hand_side": "on which side of the hand is the {noun}",
     "nearer": "which object is nearer to the hand the {noun} or the {other}",
 }
 
+_DONE = {"open_box": "open", "press_button": "pressed", "pick_place": "binned", "pull_tissue": "out"}
+"""Question about what a task wants to be done."""
+
 SIDE_M = 0.012
 NEARER_M = 0.03
 """Differences below these are not asked about."""
+PAIR_M = 0.05
+"""Two objects this far apart in y have a left and a right one."""
 
 
 @dataclass(frozen=True)
 class Seen:
     """One object of a scene as language sees it.
 
-    position: target point, world, m.  done: lid open or cap pressed; None where it is neither one thing nor
-    the other, and for toys.  in_hand: None where it could be said either way.
+    noun: what it is called.  position: target point, world, m.  done: lid open, cap pressed, object in the
+    bin or tissue out of the box; None where it is neither one thing nor the other, and for toys.  in_hand:
+    None where it could be said either way.
     """
 
     task: str
+    noun: str
     colour: str
     position: tuple[float, float, float]
     touching: bool
@@ -83,25 +94,36 @@ class Seen:
     done: bool | None
 
 
-def name_colour(rgb: Rgb) -> str:
-    """Return the name of a colour, RGB in 0..1, by its hue."""
-    hue = colorsys.rgb_to_hsv(*rgb)[0]
-    return next(name for name, upper in COLOURS if hue <= upper)
-
-
 def say(rng: np.random.Generator, objects: list[Seen], target: int) -> str:
     """Return an instruction that only the target answers to.
 
-    Where another object of its kind is present, the colour is named; otherwise mostly one of the task's own
-    wordings is used.
+    Where another object of its kind is present, colour or side is named; otherwise mostly one of the task's
+    own wordings is used.
     """
     wanted = objects[target]
     alone = sum(o.task == wanted.task for o in objects) == 1
-    if alone and rng.random() < 0.8:
-        wordings = TASKS[wanted.task].wordings
+    wordings = TASKS[wanted.task].wordings
+    if alone and wanted.task in COLOURED and rng.random() < 0.8:
         return wordings[int(rng.integers(len(wordings)))]
-    templates = COLOURED[wanted.task]
-    return templates[int(rng.integers(len(templates)))].format(colour=wanted.colour)
+    words = {"colour": wanted.colour, "noun": wanted.noun}
+    deciding = {"colour"}
+    side = side_of(objects, target)
+    if side is not None:
+        words["side"] = side
+        deciding.add("side")
+    if sum(o.noun == wanted.noun for o in objects) == 1 and wanted.noun in KIND_NOUNS:
+        deciding.add("noun")
+    templates = fill(COLOURED.get(wanted.task, wordings), words, None if alone else deciding)
+    return templates[int(rng.integers(len(templates)))]
+
+
+def side_of(objects: list[Seen], target: int) -> str | None:
+    """Return whether the target is the left or the right one of exactly two of its task, if it is either."""
+    rivals = [o for i, o in enumerate(objects) if o.task == objects[target].task and i != target]
+    if len(rivals) != 1:
+        return None
+    apart = objects[target].position[1] - rivals[0].position[1]
+    return _side(apart) if abs(apart) > PAIR_M else None
 
 
 def ask(
@@ -130,16 +152,19 @@ def _facts(
     """Return topic -> (question, answer) for everything that can be asked without doubt."""
     it = objects[target]
     alone = sum(o.task == it.task for o in objects) == 1
-    noun = NOUNS[it.task] if alone else f"{it.colour} {NOUNS[it.task]}"
+    noun = it.noun if alone else f"{it.colour} {it.noun}"
     answers: dict[str, str] = {"touching": _yes(it.touching)}
     if len(objects) == 1:
-        answers["what"] = NOUNS[it.task]
+        answers["what"] = it.noun
     if alone:
         answers["colour"] = it.colour
-    if it.task == "pick_toy" and it.in_hand is not None:
+    if it.task in FREE and it.in_hand is not None:
         answers["in_hand"] = _yes(it.in_hand)
     if it.done is not None:
-        answers["open" if it.task == "open_box" else "pressed"] = _yes(it.done)
+        answers[_DONE[it.task]] = _yes(it.done)
+    side = side_of(objects, target)
+    if side is not None:
+        answers["which"] = side
     if hand_open is not None:
         answers["hand"] = _yes(hand_open)
     if abs(it.position[1]) > SIDE_M:
@@ -147,6 +172,8 @@ def _facts(
     if abs(it.position[1] - hand[1]) > SIDE_M:
         answers["hand_side"] = _side(it.position[1] - hand[1])
     facts = {topic: (QUESTIONS[topic].format(noun=noun), answer) for topic, answer in answers.items()}
+    if it.task == "pull_tissue" and "colour" in facts:
+        facts["colour"] = (QUESTIONS["colour"].format(noun="tissue box"), it.colour)
     if len(objects) > 1:
         other = objects[int(rng.choice([i for i in range(len(objects)) if i != target]))]
         comparison = _compare(rng, it, other, hand)
@@ -167,7 +194,7 @@ def _compare(
     nearer = a if near_a < near_b else b
     if a.task == b.task:
         return QUESTIONS["nearer"].format(noun=a.colour, other=b.colour), nearer.colour
-    return QUESTIONS["nearer"].format(noun=NOUNS[a.task], other=NOUNS[b.task]), NOUNS[nearer.task]
+    return QUESTIONS["nearer"].format(noun=a.noun, other=b.noun), nearer.noun
 
 
 def _yes(condition: bool) -> str:
@@ -179,7 +206,7 @@ def _side(y: float) -> str:
 
 
 def _vocabulary() -> tuple[str, ...]:
-    sentences = [*ANSWERS]
+    sentences = [*ANSWERS, *KINDS.values(), *HELD_OUT_COLOURS]
     for task in TASKS.values():
         sentences += task.wordings
     sentences += [text for texts in COLOURED.values() for text in texts]

@@ -2,7 +2,8 @@
 
 An invented object is a random compound that a task's scene code can build like any other.  It stays away
 from everything held out: its hue, its sizes and its plan (what distinguishes the unseen kinds: long or raised
-necks, long ears, long bodies; handles without two posts; round or six-sided housings).
+necks, long ears, long bodies; handles without two posts; round or six-sided housings; egg-shaped, six-sided,
+hollow or angled objects; round or slanted slots, boxes as high as they are wide).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from bora_cli.sim.parts import Palette, Part, Role
 from bora_cli.sim.tasks import get_task
 from bora_cli.sim.tasks.base import Streams
 from bora_cli.sim.tasks.open_box import HANDLE_AT, BoxItem
+from bora_cli.sim.tasks.pick_place import PlaceItem
 from bora_cli.sim.tasks.pick_toy import UNIT, ToyItem
 from bora_cli.sim.tasks.press_button import ButtonItem
+from bora_cli.sim.tasks.pull_tissue import TissueItem, box_parts
 from bora_cli.sim.variation import HUES, TABLE, colour, pick
 
 INVENTED = "invented"
@@ -29,11 +32,15 @@ Rng = np.random.Generator
 
 
 def draw_object(rng: Rng, task: str, *, invented: bool) -> Any:
-    """Draw the item of a task, `ToyItem`, `BoxItem` or `ButtonItem`, somewhere on the table.
+    """Draw the item of a task, for instance `ToyItem` or `BoxItem`, somewhere on the table, alone.
 
     invented: a made-up object; otherwise one of the standard setting in its own colours.
     """
     item = get_task(task).draw(Streams(rng, rng, rng, rng), "standard")
+    if isinstance(item, PlaceItem):
+        item = replace(item, other=None, goal=None)
+    elif isinstance(item, TissueItem):
+        item = replace(item, other=None)
     if invented:
         item = _INVENT[task](rng, item)
     return replace(item, yaw=float(rng.uniform(-0.7, 0.7)) if task != "open_box" else item.yaw)
@@ -198,8 +205,58 @@ def _invent_button(rng: Rng, item: ButtonItem) -> ButtonItem:
     )
 
 
+def _invent_thing(rng: Rng, item: PlaceItem) -> PlaceItem:
+    """Return a brick, a drum, or one with something smaller on top of it."""
+    s = _size(rng, "pick_place", "half_width")
+    h = float(rng.uniform(0.018, 0.034))
+    low = h * float(rng.uniform(0.35, 0.75)) if rng.random() < 0.6 else h
+    at = (0.0, 0.0, low - h)
+    if rng.random() < 0.5:
+        deep = s * float(rng.uniform(0.8, 1.3))
+        parts = [Part("box", (s, deep, low), at, mass=0.7, solid=True)]
+        band = Part("box", (s + 0.0006, deep + 0.0006, low * float(rng.uniform(0.15, 0.5))), at, _role(rng))
+    else:
+        parts = [Part("cylinder", (s, low), at, mass=0.7, solid=True)]
+        band = Part("cylinder", (s + 0.0006, low * float(rng.uniform(0.15, 0.5))), at, _role(rng))
+    if rng.random() < 0.6:
+        parts.append(band)
+    if low < h:
+        r, top, role = s * float(rng.uniform(0.4, 0.85)), (0.0, 0.0, low), _role(rng)
+        if rng.random() < 0.5:
+            parts.append(Part("box", (r, r, h - low), top, role, mass=0.3, solid=True))
+        else:
+            parts.append(Part("cylinder", (r, h - low), top, role, mass=0.3, solid=True))
+    return replace(
+        item, kind=INVENTED, half_width=s, half_height=h, parts=tuple(parts), palette=draw_colours(rng)
+    )
+
+
+def _invent_tissues(rng: Rng, item: TissueItem) -> TissueItem:
+    """Return a flat box, longer than high, with or without rounded edges, stripes in other places."""
+    half_length, half_width = float(rng.uniform(0.040, 0.056)), float(rng.uniform(0.056, 0.074))
+    height = float(rng.uniform(0.042, 0.076))
+    parts = box_parts("rounded" if rng.random() < 0.4 else "flat", half_length, half_width, height, 0.0)
+    if rng.random() < 0.5:
+        middle, thick = float(rng.uniform(0.25, 0.8)) * height, float(rng.uniform(0.03, 0.12)) * height
+        stripe = (half_length + 0.0008, half_width + 0.0008, thick)
+        parts = (*parts, Part("box", stripe, (0.0, 0.0, middle), _role(rng)))
+    return replace(
+        item,
+        kind=INVENTED,
+        half_length=half_length,
+        half_width=half_width,
+        height=height,
+        tissue=_size(rng, "pull_tissue", "tissue"),
+        tissue_width=float(rng.uniform(0.024, 0.036)),
+        parts=parts,
+        palette=draw_colours(rng),
+    )
+
+
 _INVENT: dict[str, Any] = {
     "pick_toy": _invent_toy,
     "open_box": _invent_box,
     "press_button": _invent_button,
+    "pick_place": _invent_thing,
+    "pull_tissue": _invent_tissues,
 }

@@ -2,8 +2,8 @@
 
 Every scene holds one to three objects; the instruction names one of them, and all labels are about that one.
 In each state the arm is placed by inverse kinematics, near the object or anywhere, the hand is more or less
-closed, the toy lies on the table or in the hand, lids and caps are somewhere in their travel, and the scene
-camera is shifted by up to a few centimetres.  Held-out kinds, hues and sizes never occur.
+closed, toys and the like lie on the table, in the bin or in the hand, lids and caps are somewhere in their
+travel, and the scene camera is shifted by up to a few centimetres.  Held-out kinds, hues and sizes never occur.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import numpy as np
 
 from bora_cli.seeds import stream
 from bora_cli.sim.arm_hand import ArmKinematics
-from bora_cli.sim.labelled_language import ANSWERS, VOCABULARY, ask, name_colour, say
+from bora_cli.sim.labelled_language import ANSWERS, VOCABULARY, ask, say
 from bora_cli.sim.labelled_objects import draw_colours, draw_object
 from bora_cli.sim.labelled_states import CAMERAS, Composition, LabelledScene
 from bora_cli.sim.labels import LABEL_NAMES, label
 from bora_cli.sim.render import Renderer
 from bora_cli.sim.scene import Appearance, draw_appearance
 from bora_cli.sim.tasks import TASKS
+from bora_cli.sim.tasks.pick_place import Bin, draw_bin_palette
+from bora_cli.sim.variation import name_colour
 from bora_cli.types import F32, U8, Bool
 
 __all__ = ["ANSWERS", "LABEL_NAMES", "VOCABULARY", "LabelledScenes", "compose", "labelled_scenes"]
@@ -32,8 +34,13 @@ STATE_DIM = 33
 INVENTED_SHARE = 0.7
 SINGLE_SHARE, MIXED_SHARE = 0.7, 0.15
 """Shares of scenes with one object and with objects of different tasks; the others hold several of one."""
-ROOM = {"pick_toy": 0.07, "press_button": 0.08, "open_box": 0.13}
+PAIR_SHARE = 0.6
+"""How often a task between two objects has two in a scene that would hold one."""
+ROOM = {"pick_toy": 0.07, "press_button": 0.08, "open_box": 0.13, "pick_place": 0.05, "pull_tissue": 0.10}
 """Radius of the table area that an object keeps for itself, m."""
+BIN_ROOM = 0.10
+SPREAD = ("open_box", "pull_tissue")
+"""Tasks of which no more than two objects find room."""
 
 Rng = np.random.Generator
 
@@ -94,28 +101,41 @@ def compose(rng: Rng) -> Composition:
     tasks = list(TASKS)
     share = rng.random()
     if share < SINGLE_SHARE:
-        chosen = [tasks[int(rng.integers(3))]]
+        chosen = [tasks[int(rng.integers(len(tasks)))]]
+        if TASKS[chosen[0]].crowded and rng.random() < PAIR_SHARE:
+            chosen *= 2
     elif share < SINGLE_SHARE + MIXED_SHARE:
-        chosen = [tasks[int(i)] for i in rng.permutation(3)[: int(rng.integers(2, 4))]]
+        chosen = [tasks[int(i)] for i in rng.permutation(len(tasks))[: int(rng.integers(2, 4))]]
     else:
-        task = tasks[int(rng.integers(3))]
-        chosen = [task] * (2 if task == "open_box" else int(rng.integers(2, 4)))
+        task = tasks[int(rng.integers(len(tasks)))]
+        chosen = [task] * (2 if task in SPREAD else int(rng.integers(2, 4)))
     invented = bool(rng.random() < INVENTED_SHARE)
+    goal = _draw_bin(rng) if "pick_place" in chosen else None
     objects: list[tuple[str, Any]] = []
     for task in chosen:
-        item = _place(rng, task, draw_object(rng, task, invented=invented), objects, len(chosen) > 1)
+        item = _place(rng, task, draw_object(rng, task, invented=invented), objects, len(chosen) > 1, goal)
         if item is not None:
             objects.append((task, item))
-    return Composition(tuple(objects), int(rng.integers(len(objects))), _draw_look(rng))
+    return Composition(tuple(objects), int(rng.integers(len(objects))), _draw_look(rng), goal)
 
 
-def _place(rng: Rng, task: str, item: Any, others: list[tuple[str, Any]], crowded: bool) -> Any | None:
+def _draw_bin(rng: Rng) -> Bin:
+    """Draw a bin somewhat further around than the task's, of any dark to middle grey."""
+    x, y = float(rng.uniform(0.40, 0.54)), float(rng.uniform(-0.24, -0.15))
+    return Bin(x, y, draw_bin_palette(rng, "standard"))
+
+
+def _place(
+    rng: Rng, task: str, item: Any, others: list[tuple[str, Any]], crowded: bool, goal: Bin | None
+) -> Any | None:
     """Return the item where it has room and, among its kind, a colour name of its own; None if nowhere."""
     reach_x, reach_y = ((0.37, 0.61), (-0.22, 0.22)) if crowded else ((0.40, 0.58), (-0.17, 0.17))
     taken = {name_colour(other.palette.main) for kind, other in others if kind == task}
     for _ in range(100):
         x, y = float(rng.uniform(*reach_x)), float(rng.uniform(*reach_y))
         if any(math.hypot(x - o.x, y - o.y) < ROOM[task] + ROOM[kind] for kind, o in others):
+            continue
+        if goal is not None and math.hypot(x - goal.x, y - goal.y) < ROOM[task] + BIN_ROOM:
             continue
         if name_colour(item.palette.main) not in taken:
             return replace(item, x=x, y=y)

@@ -21,14 +21,17 @@ from bora_cli.sim.arm_hand import (
     ArmKinematics,
 )
 from bora_cli.sim.engine import mujoco
-from bora_cli.sim.labelled_language import Seen, name_colour
+from bora_cli.sim.labelled_language import FREE, NOUNS, Seen, side_of
 from bora_cli.sim.labels import Situation, View
 from bora_cli.sim.rotations import about_z, rotation_from_vector
 from bora_cli.sim.scene import Appearance, Layout, build_spec
 from bora_cli.sim.tasks import get_task
+from bora_cli.sim.tasks.base import fold
 from bora_cli.sim.tasks.open_box import OPEN_ANGLE
+from bora_cli.sim.tasks.pick_place import BIN_REACH, BIN_WALL, LOW, Bin, add_bin
 from bora_cli.sim.tasks.pick_toy import heading
 from bora_cli.sim.tasks.press_button import PRESSED, STROKE, TIP_FROM_TOOL
+from bora_cli.sim.variation import name_colour
 from bora_cli.types import F32
 
 CAMERAS = ("scene", "wrist")
@@ -39,8 +42,25 @@ DEEPEST = 0.012
 """Penetration of the hand from which a state is drawn again, m."""
 TRIES = 6
 
-_BODIES = {"pick_toy": ("toy",), "open_box": ("box", "lid"), "press_button": ("housing", "cap")}
-_JOINT = {"pick_toy": "toy", "open_box": "lid", "press_button": "cap"}
+IN_BIN_SHARE = 0.2
+"""How often an object lies in the bin where there is one."""
+OUT_M, TIED_M = 0.03, 0.012
+"""Distance of a tissue from its place from which it is out of the box, and up to which it is not, m."""
+
+_BODIES = {
+    "pick_toy": ("toy",),
+    "open_box": ("box", "lid"),
+    "press_button": ("housing", "cap"),
+    "pick_place": ("object",),
+    "pull_tissue": ("tissue", "tissue_box"),
+}
+_JOINT = {
+    "pick_toy": "toy",
+    "open_box": "lid",
+    "press_button": "cap",
+    "pick_place": "object",
+    "pull_tissue": "tissue",
+}
 
 Rng = np.random.Generator
 F64 = NDArray[np.float64]
@@ -48,11 +68,15 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Composition:
-    """What stands on the table.  objects: (task, item) pairs; target: index of the one that is spoken of."""
+    """What stands on the table.
+
+    objects: (task, item) pairs; target: index of the one that is spoken of.  goal: the bin, if there is one.
+    """
 
     objects: tuple[tuple[str, Any], ...]
     target: int
     appearance: Appearance
+    goal: Bin | None = None
 
 
 class LabelledScene:
@@ -71,6 +95,8 @@ class LabelledScene:
             get_task(other_task).add_to(part, other)
             prefixes.append(f"other{i}_")
             spec.attach(part, prefix=prefixes[-1], frame=spec.worldbody.add_frame())
+        if composition.goal is not None:
+            add_bin(spec, composition.goal)
         model = spec.compile()
         self.model, self.data = model, mujoco.MjData(model)
         self._camera = model.camera("scene").id
@@ -110,12 +136,17 @@ class LabelledScene:
         qpos = self.data.qpos
         qpos[:] = self._start
         self._held = False
+        goal = self.composition.goal
         for (task, item), joint in zip(self.composition.objects, self._joints, strict=True):
             if task == "open_box" and rng.random() < 0.5:
                 qpos[joint] = rng.uniform(0.0, 1.5)
             elif task == "press_button" and rng.random() < 0.15:
                 qpos[joint] = -rng.uniform(0.0, STROKE)
-            elif task == "pick_toy" and rng.random() < 0.12:
+            elif task == "pick_place" and goal is not None and rng.random() < IN_BIN_SHARE:
+                qpos[joint : joint + 2] = np.array([goal.x, goal.y]) + rng.uniform(-0.04, 0.04, 2)
+                qpos[joint + 2] += 2 * BIN_WALL
+                goal = None  # there is room for one
+            elif task in ("pick_toy", "pick_place") and rng.random() < 0.12:
                 qpos[joint + 2] = item.half_width
                 qpos[joint + 3 : joint + 7] = _rolled(rng, qpos[joint + 3 : joint + 7])
         mujoco.mj_kinematics(self.model, self.data)
@@ -145,14 +176,14 @@ class LabelledScene:
             self._draw_hand(rng, "any")
 
     def _hold(self, rng: Rng, target: F64, yaw: float) -> None:
-        """Close the hand around the handle, or around the toy wherever the hand then is."""
+        """Close the hand around the handle, or around the toy or the like wherever the hand then is."""
         self._held = True
-        if self._task == "pick_toy" and rng.random() < 0.6:
+        if self._task in FREE and rng.random() < 0.6:
             target, yaw = _uniform(rng, (0.36, 0.62), (-0.25, 0.25), (0.03, 0.30)), _yaw(rng)
         slip = rng.normal(0.0, 0.005, 3)
         self._put_arm(rng, target + slip, yaw + float(rng.normal(0.0, 0.1)))
         self._draw_hand(rng, "hold")
-        if self._task == "pick_toy":
+        if self._task in FREE:
             joint = self._joints[self.composition.target]
             centre = self.data.site_xpos[self._tool] - slip + [0.0, 0.0, 0.006]
             self.data.qpos[joint : joint + 3] = np.maximum(centre, [-1.0, -1.0, 0.02])
@@ -208,18 +239,21 @@ class LabelledScene:
     def situation(self) -> Situation:
         """Return what labels are computed from, about the target."""
         rotation = self.data.site_xmat[self._tool].reshape(3, 3)
-        target = self.composition.target
+        target, goal = self.composition.target, self.composition.goal
         return Situation(
             task=self._task,
             item=self._item,
             target=self._position(),
-            rest_height=float(self._start[self._joints[target] + 2]) if self._task == "pick_toy" else 0.0,
+            rest_height=float(self._start[self._joints[target] + 2]) if self._task in FREE else 0.0,
             yaw=self._heading(),
             tool=self.data.site_xpos[self._tool].copy(),
             tool_yaw=math.atan2(rotation[1, 0], rotation[0, 0]),
-            travel=0.0 if self._task == "pick_toy" else abs(float(self.data.qpos[self._joints[target]])),
+            travel=0.0 if self._task in FREE else abs(float(self.data.qpos[self._joints[target]])),
             touching=self._touching(target),
             in_hand=self._in_hand(target),
+            done=self._done(target),
+            side=side_of(self.seen(), target),
+            goal=None if goal is None else np.array([goal.x, goal.y]),
             views={name: self._view(name) for name in CAMERAS},
         )
 
@@ -231,6 +265,7 @@ class LabelledScene:
             found.append(
                 Seen(
                     task=task,
+                    noun=item.noun if task == "pick_place" else NOUNS[task],
                     colour=name_colour(item.palette.main),
                     position=(x, y, z),
                     touching=self._touching(i),
@@ -244,19 +279,38 @@ class LabelledScene:
         return self.data.site_xpos[self._targets[self.composition.target]].copy()
 
     def _heading(self) -> float:
-        if self._task != "pick_toy":
+        if self._task not in FREE:
             return float(self._item.yaw)
-        return heading(self.data.xmat[self._bodies[self.composition.target][0]].reshape(3, 3))
+        rotation = self.data.xmat[self._bodies[self.composition.target][0]].reshape(3, 3)
+        if self._task == "pull_tissue":
+            return fold(math.atan2(rotation[1, 0], rotation[0, 0]))
+        return heading(rotation)
 
     def _done(self, index: int) -> bool | None:
-        """Return whether a lid is open or a cap pressed; None near the limit, and for toys."""
+        """Return whether a lid is open, a cap pressed, an object in the bin or a tissue out of its box; None
+        near the limit, and for toys."""
         task = self.composition.objects[index][0]
         if task == "pick_toy":
             return None
+        if task in FREE:
+            return self._moved(index)
         share = abs(float(self.data.qpos[self._joints[index]])) / (
             OPEN_ANGLE if task == "open_box" else PRESSED
         )
         return None if 0.75 < share < 1.15 else share > 1.0
+
+    def _moved(self, index: int) -> bool | None:
+        """Return whether an object lies in the bin, or a tissue is out of its box; None if hard to say."""
+        here = self.data.site_xpos[self._targets[index]]
+        if self.composition.objects[index][0] == "pull_tissue":
+            start = self._start[self._joints[index] :][:3]
+            away = float(np.linalg.norm(here - start))
+            return None if TIED_M < away < OUT_M else away >= OUT_M
+        goal = self.composition.goal
+        if goal is None:
+            return None
+        inside = max(abs(here[0] - goal.x), abs(here[1] - goal.y)) < BIN_REACH
+        return None if inside and here[2] >= LOW else inside
 
     def _in_hand(self, index: int) -> bool | None:
         """Return whether the hand holds an object; None where it could be said either way."""

@@ -37,17 +37,28 @@ LABEL_NAMES: tuple[str, ...] = (
     "is_toy",
     "is_box",
     "is_button",
+    "is_object",
+    "is_tissue",
     "kind_bear",
     "kind_cat",
     "kind_mouse",
     "kind_pig",
     "handle_is_bar",
     "housing_is_square",
+    "object_is_block",
+    "tissues_are_flat",
     "half_width",
     "height",
     "lid_angle",
     "press_travel",
     "lifted",
+    "in_bin",
+    "out_of_box",
+    "bin_x",
+    "bin_y",
+    "bin_dx",
+    "bin_dy",
+    "is_left",
     "in_hand",
     "touching",
     "near",
@@ -55,9 +66,16 @@ LABEL_NAMES: tuple[str, ...] = (
 )
 """relative: target minus tool; zoomed: the same, clipped.  u, v: image coordinates, -1..1, v upwards.
 yaw, turn: sine and cosine of twice the target's yaw in the world and relative to the hand (twice, because
-half turns do not matter to a grasp)."""
+half turns do not matter to a grasp).  bin_x, bin_y: where the bin is; bin_dx, bin_dy: seen from the tool.
+is_left: whether the target is the left one of two of its kind."""
 
-_FLAG_OF_TASK = {"pick_toy": "is_toy", "open_box": "is_box", "press_button": "is_button"}
+_FLAG_OF_TASK = {
+    "pick_toy": "is_toy",
+    "open_box": "is_box",
+    "press_button": "is_button",
+    "pick_place": "is_object",
+    "pull_tissue": "is_tissue",
+}
 
 
 @dataclass(frozen=True)
@@ -73,9 +91,10 @@ class View:
 class Situation:
     """What labels are computed from; world frame, m and rad.
 
-    target: point where the hand acts, [3].  rest_height: of a toy's target point on the table.  yaw,
-    tool_yaw: of the object and of the hand.  travel: lid angle in rad or cap travel in m.  in_hand: None
-    where it could be said either way.  views: camera name -> pose.
+    target: point where the hand acts, [3].  rest_height: of the target point of what can be lifted.  yaw,
+    tool_yaw: of the object and of the hand.  travel: lid angle in rad or cap travel in m.  in_hand, done:
+    None where it could be said either way.  side: left or right, None unless it is one of two.  goal: of the
+    bin, [2], None where there is none.  views: camera name -> pose.
     """
 
     task: str
@@ -88,6 +107,9 @@ class Situation:
     travel: float
     touching: bool
     in_hand: bool | None
+    done: bool | None
+    side: str | None
+    goal: F64 | None
     views: dict[str, View]
 
 
@@ -109,12 +131,18 @@ def label(now: Situation) -> dict[str, float]:
     values["touching"] = float(now.touching)
     values["near"] = float(np.linalg.norm(relative) < 0.04)
     values["above"] = float(np.hypot(relative[0], relative[1]) < 0.03)
-    if now.task != "press_button":
+    if now.goal is not None:
+        for i, axis in enumerate("xy"):
+            values[f"bin_{axis}"] = (now.goal[i] - ORIGIN[i]) / FAR_M
+            values[f"bin_d{axis}"] = (now.goal[i] - now.tool[i]) / FAR_M
+    if now.side is not None:
+        values["is_left"] = float(now.side == "left")
+    if now.task != "press_button" and now.item.kind != "cylinder":  # these look the same from all sides
         values["yaw_sine"], values["yaw_cosine"] = math.sin(2 * now.yaw), math.cos(2 * now.yaw)
         turn = now.yaw - now.tool_yaw
         values["turn_sine"], values["turn_cosine"] = math.sin(2 * turn), math.cos(2 * turn)
-        if now.in_hand is not None:
-            values["in_hand"] = float(now.in_hand)
+    if now.task != "press_button" and now.in_hand is not None:
+        values["in_hand"] = float(now.in_hand)
     return values | _OF_TASK[now.task](now)
 
 
@@ -158,8 +186,36 @@ def _button(now: Situation) -> dict[str, float]:
     return values | _if_known(now.item.kind, "housing_is_square", "square", "rounded")
 
 
+def _thing(now: Situation) -> dict[str, float]:
+    values = {
+        "half_width": (now.item.half_width - 0.0205) / 0.0035,
+        "height": (now.item.half_height - 0.027) / 0.005,
+        "lifted": (now.target[2] - now.rest_height) / FAR_M,
+    }
+    if now.done is not None:
+        values["in_bin"] = float(now.done)
+    return values | _if_known(now.item.kind, "object_is_block", "block", "cylinder")
+
+
+def _tissue(now: Situation) -> dict[str, float]:
+    values = {
+        "half_width": (now.item.half_width - 0.065) / 0.006,
+        "height": (now.item.height - 0.060) / 0.011,
+        "lifted": (now.target[2] - now.rest_height) / FAR_M,
+    }
+    if now.done is not None:
+        values["out_of_box"] = float(now.done)
+    return values | _if_known(now.item.kind, "tissues_are_flat", "flat", "rounded")
+
+
 def _if_known(kind: str, name: str, yes: str, no: str) -> dict[str, float]:
     return {name: float(kind == yes)} if kind in (yes, no) else {}
 
 
-_OF_TASK = {"pick_toy": _toy, "open_box": _box, "press_button": _button}
+_OF_TASK = {
+    "pick_toy": _toy,
+    "open_box": _box,
+    "press_button": _button,
+    "pick_place": _thing,
+    "pull_tissue": _tissue,
+}

@@ -48,6 +48,7 @@ WEIGHTS = {
     "scene": 3.0,
     "wrist": 3.0,
     "turn": 2.0,
+    "bin": 2.0,
     "kind": 0.3,
 }
 """Weight of a label in the loss by the first word of its name, 1 elsewhere: where things are matters most."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 from bora_cli.errors import ConfigError
 from bora_cli.sim.tasks.base import Task
 from bora_cli.sim.tasks.open_box import OpenBox
+from bora_cli.sim.tasks.pick_place import PickPlace
 from bora_cli.sim.tasks.pick_toy import PickToy
 from bora_cli.sim.tasks.press_button import PressButton
+from bora_cli.sim.tasks.pull_tissue import PullTissue
 
-TASKS: dict[str, Task] = {"pick_toy": PickToy(), "open_box": OpenBox(), "press_button": PressButton()}
+TASKS: dict[str, Task] = {
+    "pick_toy": PickToy(),
+    "open_box": OpenBox(),
+    "press_button": PressButton(),
+    "pick_place": PickPlace(),
+    "pull_tissue": PullTissue(),
+}
 
 
 def get_task(name: str) -> Task:

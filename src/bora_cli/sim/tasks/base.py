@@ -84,8 +84,11 @@ class Task(Protocol):
     """Instructions; those of a task with two objects have blanks: {colour}, {noun}, {side}."""
     crowded: bool
     """Whether there is a second object, so that the hand has to cross the table high."""
-    substep: Callable[[mujoco.MjModel, mujoco.MjData], None] | None
-    """What happens after every step of the physics, where something does."""
+
+    @property
+    def substep(self) -> Callable[[mujoco.MjModel, mujoco.MjData], None] | None:
+        """What happens after every step of the physics, where something does."""
+        ...
 
     def instructions(self, item: Any) -> tuple[str, ...]:
         """Return the sentences of which each one says what to do in this scene."""

@@ -30,7 +30,7 @@ NOUNS = {
     "corner": "corner",
     "bowl": "bowl",
 }
-"""What the kinds are called; anything else is an object."""
+"""What the kinds are called."""
 BIN_REACH = 0.07
 """Half-width of the bin's inside, m."""
 BIN_WALL = 0.004
@@ -82,8 +82,11 @@ class PlaceItem:
 
     @property
     def noun(self) -> str:
-        """What it is called."""
-        return NOUNS.get(self.kind, "object")
+        """What it is called: by its kind, else by its shape if it is simple, else just an object."""
+        if self.kind in NOUNS:
+            return NOUNS[self.kind]
+        shapes = [part.shape for part in self.parts if part.solid]
+        return {("box",): "block", ("cylinder",): "cylinder"}.get(tuple(shapes), "object")
 
 
 class PickPlace:
