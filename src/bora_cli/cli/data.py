@@ -272,6 +272,7 @@ app.command("import", epilog="Example: bora data import lerobot_dir --success-fr
     data_io.import_command
 )
 app.command("export", epilog="Example: bora data export demos --out for_lerobot")(data_io.export_command)
+app.command("view", epilog="Example: bora data view demos --where success=false --open")(data_io.view_command)
 
 
 def _short(value: object) -> object:

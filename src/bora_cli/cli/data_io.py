@@ -10,6 +10,8 @@ import typer
 from bora_cli.cli import options as o
 from bora_cli.errors import ConfigError
 
+FIRST = 10
+"""Episodes that `view` shows where none are named."""
 FORMATS = ("lerobot", "lerobot-v2.1", "csv", "parquet")
 Episodes = Annotated[str, typer.Option("--episodes", metavar="3,7,10:20", help="Which; a:b ends before b.")]
 
@@ -138,6 +140,89 @@ def export_command(
                 version = "v2.1" if kind.endswith("v2.1") else "v3.0"
                 export_lerobot(root, out, version=version, progress=progress)
     ui.report(document, json)
+
+
+def view_command(
+    ctx: typer.Context,
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Dataset directory.")],
+    numbers: Episodes = "",
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="COND", help="Such as success=false; repeat.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of `bora analyze` on this dataset: values.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="New .html file. Default: a temporary one.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Write a page in which episodes can be scrubbed: images, actions, who acted, rewards.
+
+    One file that needs no network. Without a choice the first ten episodes are shown.
+    """
+    o.require_datasets([root])
+    if out is not None and (out.suffix != ".html" or out.exists()):
+        what = "already exists" if out.exists() else "is not a .html file"
+        raise ConfigError(f"--out {out} {what}.", "Choose another --out.")
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.data.files import write_bytes
+    from bora_cli.data.filters import matching, parse_numbers
+    from bora_cli.data.view import view_page
+
+    ui = o.ui_of(ctx)
+    dataset = Dataset.open(root)
+    chosen = parse_numbers(numbers, len(dataset)) if numbers else list(range(len(dataset)))
+    if where:
+        kept = set(matching(dataset.rows(), where))
+        chosen = [index for index in chosen if index in kept]
+    if not chosen:
+        raise ConfigError(f"No episode of {root} is meant.", "`bora data info` says what there is.")
+    picked = chosen if numbers else chosen[:FIRST]
+    values = _values(run, dataset, picked) if run else None
+    with ui.progress() as progress:
+        page = view_page(dataset, picked, values, progress).encode()
+    path = out or _temporary()
+    write_bytes(path, page)
+    if show:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    document = {"page": str(path), "episodes": picked, "bytes": len(page)}
+    ui.show(document, json, lambda: ui.line(str(path)))
+    left = len(chosen) - len(picked)
+    ui.say(
+        f"{len(picked)} episodes, {len(page) / 1e6:.1f} MB"
+        + (f"; {left} more with --episodes" if left else "")
+    )
+
+
+def _temporary() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="bora-view-")) / "view.html"
+
+
+def _values(run: Path, dataset: Any, episodes: list[int]) -> dict[int, dict[str, Any]]:
+    """Return what the critic said about some episodes, v and q per tick."""
+    import polars as pl
+
+    from bora_cli.analysis.folder import read_folder
+
+    traces = read_folder(run).traces
+    out = {}
+    for index in episodes:
+        found = traces.filter(pl.col("episode") == index).sort("tick")
+        row = dataset.row(index)
+        if len(found) != row.length or bool(found["success"][0]) != row.success:
+            raise ConfigError(
+                f"{run} is the analysis of other episodes: {len(found)} ticks of episode {index}; expected"
+                f" {row.length}.",
+                "Run `bora analyze` on this dataset alone.",
+            )
+        out[index] = {name: found[name].to_numpy() for name in ("v", "q")}
+    return out
 
 
 def _import_npz(ui: Any, source: Path, out: Path, profile: str, dry_run: bool) -> dict[str, Any]:
