@@ -27,7 +27,15 @@ from bora_cli.data.files import (
     write_table,
 )
 from bora_cli.data.row_index import GATHER, gather, read_rows
-from bora_cli.data.rows import ROW_OPTIONS, EpisodeRow, count_episodes, histogram_column, read_row, row_table
+from bora_cli.data.rows import (
+    ROW_OPTIONS,
+    EpisodeRow,
+    count_episodes,
+    histogram_column,
+    later_rows,
+    read_row,
+    row_table,
+)
 from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
     CODEBASE_VERSION,
@@ -126,7 +134,7 @@ class Dataset:
         dataset = cls(root, Identity.from_json(read_json(root / IDENTITY)))
         try:
             dataset.repair()
-        except OSError as error:
+        except (OSError, CorruptEpisode) as error:
             logger.warning("Leftovers of an interrupted write in %s are ignored: %s", root, error)
         return dataset
 
@@ -309,10 +317,23 @@ class Dataset:
         files += pictures.unfinished(self.root, self.identity, self._count)
         files += [self.root / (str(path) + TEMPORARY) for path in (IDENTITY, INFO, STATS, TASKS)]
         left = [file for file in files if file.exists()]
+        if left and (beyond := next(later_rows(self.root, self._count), None)) is not None:
+            raise CorruptEpisode(
+                f"{self.root}: episode {beyond} exists, but {EPISODE_PATH.split('/chunk')[0]} has no episode"
+                f" {self._count}; nothing was removed.",
+                "Look with `bora data check`, and restore the missing file from a copy.",
+            )
         for file in left:
-            logger.info("Removing %s, left by an interrupted append", file)
             file.unlink()
             trace(f"removed {file.name}")
+        if left:
+            names = ", ".join(str(file.relative_to(self.root)) for file in left)
+            logger.warning(
+                "%s: removed what an interrupted append left of episode %d (%s)",
+                self.root,
+                self._count,
+                names,
+            )
         try:
             stale = read_json(self.root / INFO) != self._header() or not (self.root / STATS).exists()
         except DataError:

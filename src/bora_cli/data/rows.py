@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,15 @@ def count_episodes(root: Path, start: int = 0) -> int:
     while episode_file(root, EPISODE_PATH, count).exists():
         count += 1
     return count
+
+
+def later_rows(root: Path, index: int) -> Iterator[int]:
+    """Yield the episodes behind `index` that have a row file."""
+    for file in (root / "meta/episodes").glob("chunk-*/file-*.parquet"):
+        number = int(file.parent.name.removeprefix("chunk-")) * FILES_PER_CHUNK
+        number += int(file.stem.removeprefix("file-"))
+        if number > index:
+            yield number
 
 
 def _per_controller(ticks: Sequence[int]) -> tuple[int, ...]:
