@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from bora_cli import __version__
-from bora_cli.cli import collect, data, demo, doctor, evaluate, profile, train
+from bora_cli.cli import collect, data, demo, doctor, evaluate, profile, sim, train
 from bora_cli.cli.ui import Entry, Ui, print_error, print_help
 from bora_cli.errors import BoraError
 
@@ -91,10 +91,14 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
     (
         "Look after",
         (
-            (Entry("data", "Look into a dataset and check it.", "bora data info demos"), data.app),
+            (Entry("data", "Look into datasets, mend, merge and import them.", "bora data info demos"), data.app),
             (
                 Entry("profile", "List, show and check hardware profiles.", "bora profile show sim"),
                 profile.app,
+            ),
+            (
+                Entry("sim", "Picture the simulator's tasks.", "bora sim gallery --out gallery.webp"),
+                sim.app,
             ),
             (
                 Entry("pretrain", "Make another vision-language backbone.", "bora pretrain --out backbone"),

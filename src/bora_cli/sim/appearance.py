@@ -19,8 +19,10 @@ SCENE_CAMERA_TARGET = (0.47, 0.0, 0.06)
 FOVY = 34.0
 """Field of view of the scene camera, degrees."""
 TABLE_CENTRE, TABLE_HALF = (0.45, 0.0, -0.02), (0.45, 0.5, 0.02)
-PLANK_HEIGHT = 0.0004
-"""How far planks rise above the table, m; they are painted on, nothing touches them."""
+PLANK_TOP, PLANK_HALF = 0.0004, 0.0002
+"""How far planks rise above the table, and half their thickness, m."""
+PLANK_INSET = 0.001
+"""How far planks stay away from the edges of the table, m."""
 
 Rng = np.random.Generator
 
@@ -87,7 +89,7 @@ def _light(look: Appearance, how: str, rng: Rng) -> Appearance:
 
 def _table(look: Appearance, how: str, rng: Rng) -> Appearance:
     if how == "fixed":
-        table, wall, floor = colour(0.10, 0.24, 0.73), colour(0.56, 0.07, 0.81), colour(0.60, 0.08, 0.47)
+        table, wall, floor = colour(0.095, 0.19, 0.82), colour(0.57, 0.06, 0.86), colour(0.60, 0.08, 0.50)
         return replace(look, table=table, wall=wall, floor=floor)
     hue, saturation, value = rng.random(), rng.uniform(0.0, 0.45), rng.uniform(0.35, 0.92)
     boards = int(rng.integers(4, 13)) if rng.random() < 0.6 else 0
@@ -148,13 +150,14 @@ def add_planks(spec: Any, look: Appearance) -> None:
     if not look.planks:
         return
     body = spec.worldbody.add_body(name="planks")
-    half = TABLE_HALF[1] / len(look.planks)
+    width, length = TABLE_HALF[1] - PLANK_INSET, TABLE_HALF[0] - PLANK_INSET
+    half = width / len(look.planks)
     for i, rgb in enumerate(look.planks):
         body.add_geom(
             name=f"plank_{i}",
             type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=[TABLE_HALF[0], half, PLANK_HEIGHT / 2],
-            pos=[TABLE_CENTRE[0], (2 * i + 1) * half - TABLE_HALF[1], PLANK_HEIGHT / 2],
+            size=[length, half, PLANK_HALF],
+            pos=[TABLE_CENTRE[0], (2 * i + 1) * half - width, PLANK_TOP - PLANK_HALF],
             rgba=[*rgb, 1.0],
             contype=0,
             conaffinity=0,
