@@ -15,9 +15,11 @@ from bora_cli.errors import ConfigError, MissingSystemLibrary
 from bora_cli.sim.arm_hand import ARM_HOME
 from bora_cli.sim.render import Renderer, candidates, probe_backends, why_not
 from bora_cli.sim.scene import build_model, draw_layout
+from bora_cli.sim.scene_options import SceneOptions
 from bora_cli.sim.tasks import TASKS
 
 CAMERAS = ("scene", "wrist")
+VARIED = SceneOptions(hue="any", light="wide", table="wide", camera="wide", distractors=2)
 no_egl = why_not("egl")
 needs_egl = pytest.mark.skipif(bool(no_egl), reason=f"EGL: {no_egl}")
 
@@ -60,8 +62,10 @@ print("parent renders")
 """
 
 
-def scene(task: str, seed: int = 610_000) -> tuple[mujoco.MjModel, mujoco.MjData]:
-    model = build_model(draw_layout(task, "standard", seed))
+def scene(
+    task: str, seed: int = 610_000, options: SceneOptions = SceneOptions()
+) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    model = build_model(draw_layout(task, "standard", seed, options))
     data = mujoco.MjData(model)
     data.qpos[:7] = ARM_HOME
     mujoco.mj_forward(model, data)
@@ -82,10 +86,11 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @needs_egl
 @pytest.mark.parametrize("task", TASKS)
-def test_rays_look_like_opengl(task: str) -> None:
+@pytest.mark.parametrize("options", [SceneOptions(), VARIED], ids=["usual", "varied"])
+def test_rays_look_like_opengl(task: str, options: SceneOptions) -> None:
     with Renderer("egl") as gl, Renderer("rays") as rays:
         for seed in (610_000, 610_001):
-            model, data = scene(task, seed)
+            model, data = scene(task, seed, options)
             a, b = (r.images(model, data, CAMERAS, 64) for r in (gl, rays))
             for camera in CAMERAS:
                 difference = np.abs(a[camera].astype(int) - b[camera])
