@@ -32,7 +32,7 @@ def gallery(
     """
     if out.suffix not in PICTURES:
         raise ConfigError(f"--out {out} is neither .png nor .webp.", "Name it gallery.webp.")
-    o.require_writable(out)
+    o.require_writable(out.parent)
     from PIL import Image
 
     from bora_cli.sim.gallery import SUNS, Sheet, gallery
