@@ -77,7 +77,7 @@ TABLE: dict[str, TaskVariation] = {
     "pick_place": TaskVariation(
         kinds={"standard": ("block", "cylinder"), "unseen": ("prism", "egg", "corner", "bowl")},
         sizes={
-            "half_width": {"standard": ((0.017, 0.024),), "unseen": ((0.0135, 0.0150), (0.0255, 0.0270))}
+            "half_width": {"standard": ((0.017, 0.024),), "unseen": ((0.0140, 0.0150), (0.0255, 0.0270))}
         },  # m
     ),
     "pull_tissue": TaskVariation(

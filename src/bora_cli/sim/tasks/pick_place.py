@@ -86,7 +86,9 @@ class PlaceItem:
         if self.kind in NOUNS:
             return NOUNS[self.kind]
         shapes = [part.shape for part in self.parts if part.solid]
-        return {("box",): "block", ("cylinder",): "cylinder"}.get(tuple(shapes), "object")
+        if shapes == ["box"]:
+            return "block"
+        return "cylinder" if shapes == ["cylinder"] else "object"
 
 
 class PickPlace:
@@ -254,8 +256,10 @@ def object_parts(kind: str, s: float, h: float) -> tuple[Part, ...]:
         turns = [(math.cos(k * math.pi / 6), 0.0, 0.0, math.sin(k * math.pi / 6)) for k in range(3)]
         side = s / math.sqrt(3.0)
         return (
-            *(Part("box", (s, side, h), quat=turn, mass=1 / 3, solid=True) for turn in turns),
-            *(Part("box", (s + 0.0006, side + 0.0003, band), role="second", quat=turn) for turn in turns),
+            # What collides is round: crossed boxes jump when they touch the table.
+            Part("cylinder", (1.04 * s, h), role="main", mass=1.0, solid=True),
+            *(Part("box", (1.045 * s, 1.045 * side, h + 0.0002), quat=turn) for turn in turns),
+            *(Part("box", (1.08 * s, 1.08 * side, band), role="second", quat=turn) for turn in turns),
         )
     if kind == "egg":
         return (
@@ -271,16 +275,19 @@ def object_parts(kind: str, s: float, h: float) -> tuple[Part, ...]:
 
 
 def _bowl(s: float, h: float) -> tuple[Part, ...]:
-    """Return a foot, a floor and a wall of twelve staves."""
-    staves, thick = 12, 0.0022
-    wide = (s - thick) * math.tan(math.pi / staves)
+    """Return a floor and a wall of twelve staves that lean outwards and do not reach down to the table."""
+    staves, thick, lift, lean = 12, 0.0022, 0.0015, 0.2
+    wide = s * math.tan(math.pi / staves)
+    foot = s - thick - 2 * h * math.sin(lean)
+    middle = s - thick - h * math.sin(lean)
     walls = []
     for k in range(staves):
         angle = 2.0 * math.pi * k / staves
-        at = ((s - thick) * math.cos(angle), (s - thick) * math.sin(angle), 0.0)
-        turn = (math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2))
-        walls.append(Part("box", (thick, wide, h), at, quat=turn, mass=0.06, solid=True))
-    floor = Part("cylinder", (s - thick, 0.003), (0.0, 0.0, 0.003 - h), "second", mass=0.28, solid=True)
+        a, b, c, d = math.cos(angle / 2), math.sin(angle / 2), math.cos(lean / 2), math.sin(lean / 2)
+        at = (middle * math.cos(angle), middle * math.sin(angle), lift)
+        turn = (a * c, -b * d, a * d, b * c)
+        walls.append(Part("box", (thick, wide, h - lift), at, quat=turn, mass=0.06, solid=True))
+    floor = Part("cylinder", (foot, 0.003), (0.0, 0.0, 0.003 - h), "second", mass=0.28, solid=True)
     return (floor, *walls)
 
 
@@ -290,6 +297,8 @@ def _draw_object(streams: Streams, setting: str, at: tuple[float, float], palett
     half_height = float(streams.shape.uniform(0.022, 0.032))
     if kind == "egg":
         half_height = 1.05 * half_width
+    elif kind == "bowl":
+        half_height = max(0.014, 0.7 * half_width)
     return PlaceItem(
         kind=kind,
         x=at[0],
