@@ -11,7 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from episode_factory import SPEC, H, P, assert_same_episode, make_dataset, make_decision, make_episode
+from episode_factory import (
+    CAMERAS,
+    SIZE,
+    SPEC,
+    STATES,
+    H,
+    P,
+    assert_same_episode,
+    make_dataset,
+    make_decision,
+    make_episode,
+)
 
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
@@ -271,3 +282,23 @@ def test_an_interrupted_rewrite_is_recovered(root: Path, tmp_path: Path) -> None
     report = repair(root)
     assert "d.backup-3 has its name back" in said(report, "recovered")
     assert_whole(root, [0, 1, 2, 3])
+
+
+def test_an_episode_whose_video_is_torn_is_set_aside(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    dataset = Dataset.create(
+        root, SPEC, STATES, CAMERAS, image_size=SIZE, fps=10, robot_type="test", video="h264-lossless"
+    )
+    for episode in EPISODES:
+        dataset.append(episode)
+    (root / "videos/observation.images.wrist/chunk-000/file-001.mp4").write_bytes(b"torn")
+    file(root, "meta/episodes", 2).unlink()
+    report = repair(root)
+    assert "cannot be decoded" in said(report, "set aside")
+    assert [f for f in check(root) if f.severity == "error"] == []
+    found = Dataset.open(root)
+    assert_same_episode(found.episode(2), EPISODES[3])
+    assert np.array_equal(found.episode(1).images["scene"], EPISODES[2].images["scene"])
+    assert (
+        root / "quarantine/episode-000001/videos--observation.images.wrist--chunk-000--file-001.mp4"
+    ).exists()

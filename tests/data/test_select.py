@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +33,7 @@ from bora_cli.data.check import check
 from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import backups, recover
-from bora_cli.data.files import locked
+from bora_cli.data.files import claimed, locked
 from bora_cli.data.filters import matching, parse_numbers
 from bora_cli.data.schema import IDENTITY
 from bora_cli.data.select import delete, fractions, merge, split
@@ -80,6 +84,19 @@ def test_what_is_split_and_merged_again_is_what_it_was(six: Path, label: list[in
         merge(roots, Path(scratch) / "whole")
         assert sorted(hashes(Path(scratch) / "whole")) == sorted(before)
         assert check(Path(scratch) / "whole") == []
+
+
+@settings(max_examples=4, deadline=None)
+@given(gone=st.sets(st.integers(0, 5)))
+def test_what_is_not_deleted_stays_as_it_was(six: Path, gone: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(shutil.copytree(six, Path(scratch) / "d"))
+        before = hashes(root)
+        backup = delete(root, sorted(gone))
+        assert hashes(root) == [before[i] for i in range(6) if i not in gone]
+        assert backup is not None
+        assert hashes(backup) == before
+        assert check(root) == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -223,15 +240,41 @@ def test_nobody_appends_while_a_dataset_is_rewritten(tmp_path: Path) -> None:
     assert len(Dataset.open(root)) == 2
 
 
-def test_a_process_killed_between_the_two_renames_is_recovered(tmp_path: Path) -> None:
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bora_cli.data.select import delete
+calls = iter(range(100))
+def trace(label):
+    if next(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+delete(Path(sys.argv[1]), [1], trace=trace)
+"""
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, step: int) -> None:
+    """Killed before the first rename, and between the two."""
     root = make_dataset(tmp_path / "d", several(3)).root
     before = files(root)
-    root.rename(tmp_path / "d.backup-1")
-    (tmp_path / ".d.unfinished").mkdir()
-    assert recover(root) == tmp_path / "d.backup-1"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(root), str(step)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert recover(root) == (None if step == 0 else tmp_path / "d.backup-1")
     assert files(root) == before
     assert recover(root) is None
-    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+    delete(root, [1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "d.backup-1"]
+    assert len(Dataset.open(root)) == 2
+
+
+def test_two_processes_do_not_make_the_same_dataset(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "d", several(1)).root
+    with (
+        claimed(tmp_path / ".out.unfinished"),
+        pytest.raises(ConfigError, match="Another process is working"),
+    ):
+        merge([root], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_parts_must_be_disjoint(six: Path, tmp_path: Path) -> None:

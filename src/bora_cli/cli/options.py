@@ -126,12 +126,12 @@ def require_datasets(paths: Sequence[Path]) -> None:
     for path in paths:
         if not (path / "meta" / "info.json").is_file():
             what = "it has no meta/info.json" if path.is_dir() else "there is no such directory"
-            interrupted = not path.exists() and path.with_name(f".{path.name}.unfinished").is_dir()
-            remedy = f"`bora data repair {path}` brings it back; a rewrite was interrupted."
-            raise DataError(
-                f"No dataset at {path}: {what}.",
-                remedy if interrupted else "Make one with `bora collect --out`.",
-            )
+            remedy = "Make one with `bora collect --out`."
+            if not path.exists() and path.with_name(f".{path.name}.unfinished").is_dir():
+                remedy = f"`bora data repair {path}` brings it back; a rewrite was interrupted."
+            elif (path / "meta" / "bora.json").is_file():
+                remedy = f"`bora data repair {path}` makes it again."
+            raise DataError(f"No dataset at {path}: {what}.", remedy)
 
 
 def require_new(path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bora_cli.data.files import Tracer, locked, make_directory, no_trace, sync_directory
+from bora_cli.data.files import Tracer, claimed, locked, no_trace, sync_directory
 from bora_cli.data.schema import IDENTITY
 from bora_cli.errors import DataError
 
@@ -40,15 +40,10 @@ def new_directory(place: Path, trace: Tracer = no_trace) -> Iterator[Path]:
     place = place.absolute()
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise DataError(f"{place} already exists; expected a new directory.", "Choose another --out.")
-    fresh = _clean(aside(place))
-    make_directory(fresh)
-    try:
+    with _filled(aside(place)) as fresh:
         yield fresh
         trace(f"made {fresh.name}")
         fresh.rename(place)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
     sync_directory(place.parent)
 
 
@@ -66,16 +61,11 @@ def rewrite(
             raise DataError(
                 f"Another process is appending to {root}.", "Wait until it has finished; nothing was changed."
             )
-        fresh = _clean(aside(root))
-        make_directory(fresh)
-        try:
+        with _filled(aside(root)) as fresh:
             fill(fresh)
             _carry_over(root, fresh)
             trace(f"filled {fresh.name}")
             backup = _exchange(root, fresh, trace)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
     if keep_backup:
         return backup
     trace("exchanged")
@@ -138,10 +128,20 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
         shutil.copy2(source, target)
 
 
-def _clean(directory: Path) -> Path:
-    if directory.exists():
-        shutil.rmtree(directory)
-    return directory
+@contextmanager
+def _filled(directory: Path) -> Iterator[Path]:
+    """Give an empty directory that no other process fills meanwhile; it is removed if the block fails.
+
+    Raises ConfigError if another process is filling it.
+    """
+    with claimed(directory):
+        for left in directory.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield directory
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
 
 
 @contextmanager
