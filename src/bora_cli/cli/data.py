@@ -51,6 +51,7 @@ def check(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     def lines() -> None:
         for finding in findings:
             where = "" if finding.episode is None else f"episode {finding.episode}: "
+            where += f"{finding.file}: " if finding.file and finding.file not in finding.message else ""
             ui.line(f"{finding.severity}: {where}{finding.message} {finding.remedy}")
         if not findings:
             ui.line(f"{root}: nothing found")

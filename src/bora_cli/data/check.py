@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from bora_cli.data.schema import (
     TASKS,
     Identity,
     episode_file,
+    header,
 )
 from bora_cli.data.tables import column_array
 from bora_cli.data.tasks import read_tasks
@@ -39,12 +41,14 @@ class Finding:
 
     severity: "error" where learning from the data would go wrong, "warning" where somebody should know.
     episode: its index, or None for the dataset as a whole.  remedy: the next step, one line.
+    file: where it was found, relative to the dataset, "" where the message says so.
     """
 
     severity: Severity
     episode: int | None
     message: str
     remedy: str
+    file: str = ""
 
 
 def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
@@ -60,11 +64,12 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
         return [Finding("error", None, error.message, error.hint)]
     findings: list[Finding] = []
     indices = _indices(root)
+    findings += _strangers(root)
     findings += _gaps_in(indices)
+    tasks: dict[str, int] | None = None
     try:
         tasks = read_tasks(root / TASKS)
     except Exception as error:  # pyarrow raises many kinds
-        tasks = {}
         findings.append(Finding("error", None, f"{TASKS} cannot be read: {error}.", _RESTORE))
     rows: list[EpisodeRow] = []
     first = 0
@@ -80,8 +85,9 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
         first = row.first_index + row.length
         rows.append(row)
         problems = _episode(root, identity, row, tasks, images_per_episode)
-        findings += [Finding(p.severity, index, p.message, p.remedy) for p in problems]
-    findings += _derived(root, identity, len(indices), first, len(tasks))
+        file = DATA_PATH.format(chunk_index=index // FILES_PER_CHUNK, file_index=index % FILES_PER_CHUNK)
+        findings += [Finding(p.severity, index, p.message, p.remedy, file) for p in problems]
+    findings += _derived(root, identity, len(indices), first, tasks)
     findings += _leftovers(root, set(indices))
     findings += _mixed(rows)
     findings += _duplicates(rows)
@@ -89,12 +95,25 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
 
 
 def _indices(root: Path) -> list[int]:
-    return sorted(_index_of(file) for file in (root / "meta/episodes").glob("chunk-*/file-*.parquet"))
+    files = (root / "meta/episodes").glob("*/*.parquet")
+    return sorted(index for file in files if (index := _index_of(file)) is not None)
 
 
-def _index_of(file: Path) -> int:
-    chunk = file.parent.name.removeprefix("chunk-")
-    return int(chunk) * FILES_PER_CHUNK + int(file.stem.removeprefix("file-"))
+def _index_of(file: Path) -> int | None:
+    """Return the episode that a file's name stands for, None where it stands for none."""
+    name = re.fullmatch(r"chunk-(\d{3,})/file-(\d{3})", f"{file.parent.name}/{file.stem}")
+    return int(name[1]) * FILES_PER_CHUNK + int(name[2]) if name else None
+
+
+def _strangers(root: Path) -> Iterator[Finding]:
+    for file in sorted((root / "meta/episodes").rglob("*.parquet")):
+        if _index_of(file) is None:
+            yield Finding(
+                "error",
+                None,
+                f"{file.relative_to(root)} is not the name of an episode; expected chunk-NNN/file-NNN.parquet.",
+                "Move the file out of the dataset, or give it its name back.",
+            )
 
 
 def _gaps_in(indices: list[int]) -> Iterator[Finding]:
@@ -110,7 +129,7 @@ def _gaps_in(indices: list[int]) -> Iterator[Finding]:
 
 
 def _episode(
-    root: Path, identity: Identity, row: EpisodeRow, tasks: dict[str, int], images: int
+    root: Path, identity: Identity, row: EpisodeRow, tasks: dict[str, int] | None, images: int
 ) -> Iterator[Problem]:
     path = episode_file(root, DATA_PATH, row.index)
     try:
@@ -119,10 +138,13 @@ def _episode(
         if row.decisions:
             log = read_table(episode_file(root, DECISION_PATH, row.index))
             yield from decision_problems(log, row)
+        yield from tick_problems(columns, row, identity, tasks)
     except DataError as error:
         yield Problem("error", error.message, error.hint)
         return
-    yield from tick_problems(columns, row, identity, tasks)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # columns of kinds nobody thought of
+        yield Problem("error", f"{path} cannot be understood: {error}.", _RESTORE)
+        return
     if not images or data.num_rows != row.length:
         return
     some = np.unique(np.linspace(0, row.length - 1, images).astype(int))
@@ -133,18 +155,32 @@ def _episode(
             yield Problem("error", error.message, error.hint)
 
 
-def _derived(root: Path, identity: Identity, episodes: int, ticks: int, tasks: int) -> Iterator[Finding]:
+def _derived(
+    root: Path, identity: Identity, episodes: int, ticks: int, tasks: dict[str, int] | None
+) -> Iterator[Finding]:
     try:
         info = read_json(root / INFO)
         read_json(root / STATS)
     except DataError as error:
         yield Finding("warning", None, error.message, _TIDY)
         return
-    totals = {"total_episodes": episodes, "total_frames": ticks, "total_tasks": tasks}
-    wrong = [f"{name} {info.get(name)}, found {n}" for name, n in totals.items() if info.get(name) != n]
+    if not isinstance(info, dict):
+        yield Finding("error", None, f"{INFO} holds {info!r:.60}; expected a JSON object.", _TIDY)
+        return
+    expected = header(identity, episodes, ticks, len(tasks or {}))
+    totals = ["total_episodes", "total_frames", "splits", *(["total_tasks"] if tasks is not None else [])]
+    wrong = [
+        f"{name} {info.get(name)}, found {expected[name]}"
+        for name in totals
+        if info.get(name) != expected[name]
+    ]
     if wrong:
         yield Finding("warning", None, f"{INFO} disagrees with the episodes: {'; '.join(wrong)}.", _TIDY)
-    if info.get("features") != identity.features:
+    for name in ("codebase_version", "fps", "robot_type", "chunks_size", "data_path", "video_path"):
+        if info.get(name) != expected[name]:
+            message = f"{INFO}: {name} is {info.get(name)!r}; expected {expected[name]!r}."
+            yield Finding("error", None, message, _TIDY)
+    if info.get("features") != expected["features"]:
         yield Finding("error", None, f"{INFO} lists other features than {IDENTITY} implies.", _TIDY)
 
 

@@ -38,20 +38,18 @@ from bora_cli.data.rows import (
 )
 from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
-    CODEBASE_VERSION,
     DATA_PATH,
     DECISION_PATH,
     EPISODE_PATH,
-    FILES_PER_CHUNK,
     IDENTITY,
     INFO,
     SCALARS,
     STATS,
     TASKS,
     VECTORS,
-    VIDEO_PATH,
     Identity,
     episode_file,
+    header,
     require_well_formed,
 )
 from bora_cli.data.tasks import read_tasks, write_tasks
@@ -113,7 +111,7 @@ class Dataset:
         size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         kept = json.loads(json.dumps(extra or {}))
         identity = Identity(spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept, video)
-        write_json(root / INFO, _header(identity, 0, 0, 0))
+        write_json(root / INFO, header(identity, 0, 0, 0))
         write_json(root / STATS, {})
         write_json(root / IDENTITY, identity.to_json())
         return cls(root, identity)
@@ -351,7 +349,7 @@ class Dataset:
         write_json(self.root / INFO, self._header(), trace)
 
     def _header(self) -> dict[str, Any]:
-        return _header(self.identity, self._count, self.ticks, len(read_tasks(self.root / TASKS)))
+        return header(self.identity, self._count, self.ticks, len(read_tasks(self.root / TASKS)))
 
     def _scan_stats(self) -> DatasetStats:
         """Return the statistics of all committed episodes; damaged ones are left out with a warning."""
@@ -372,21 +370,3 @@ class Dataset:
                 total.add(pa.concat_tables(data), pa.concat_tables(found))
                 data, found = [], []
         return total
-
-
-def _header(identity: Identity, episodes: int, ticks: int, tasks: int) -> dict[str, Any]:
-    return {
-        "codebase_version": CODEBASE_VERSION,
-        "robot_type": identity.robot_type,
-        "total_episodes": episodes,
-        "total_frames": ticks,
-        "total_tasks": tasks,
-        "chunks_size": FILES_PER_CHUNK,
-        "data_files_size_in_mb": 100,
-        "video_files_size_in_mb": 200,
-        "fps": int(identity.fps) if float(identity.fps).is_integer() else identity.fps,
-        "splits": {"train": f"0:{episodes}"},
-        "data_path": DATA_PATH,
-        "video_path": VIDEO_PATH if identity.video else None,
-        "features": identity.features,
-    }

@@ -31,14 +31,17 @@ class Problem(NamedTuple):
 
 
 def tick_problems(
-    columns: Columns, row: EpisodeRow, identity: Identity, tasks: dict[str, int]
+    columns: Columns, row: EpisodeRow, identity: Identity, tasks: dict[str, int] | None
 ) -> Iterator[Problem]:
-    """Yield what is wrong with the low-dimensional columns of an episode."""
+    """Yield what is wrong with the low-dimensional columns of an episode; tasks: None if nobody knows them."""
     ticks = len(columns["action"])
     if ticks != row.length or ticks == 0:
         yield Problem("error", f"It has {ticks} ticks on disk; its row says {row.length}.", _RESTORE)
         return
-    yield from _shapes(columns, identity)
+    misshapen = list(_shapes(columns, identity))
+    if misshapen:
+        yield from misshapen
+        return
     yield from _numbering(columns, row, tasks)
     yield from _times(columns, identity)
     yield from _values(columns)
@@ -79,16 +82,16 @@ def _shapes(columns: Columns, identity: Identity) -> Iterator[Problem]:
             )
 
 
-def _numbering(columns: Columns, row: EpisodeRow, tasks: dict[str, int]) -> Iterator[Problem]:
+def _numbering(columns: Columns, row: EpisodeRow, tasks: dict[str, int] | None) -> Iterator[Problem]:
     ticks = np.arange(row.length)
     expected = {
-        "frame_index": ticks,
         "episode_index": ticks * 0 + row.index,
+        "frame_index": ticks,
         "index": ticks + row.first_index,
     }
-    if row.prompt not in tasks:
+    if tasks is not None and row.prompt not in tasks:
         yield Problem("error", f"Instruction {row.prompt!r} is not in the table of tasks.", _RESTORE)
-    else:
+    elif tasks is not None:
         expected["task_index"] = ticks * 0 + tasks[row.prompt]
     for name, values in expected.items():
         wrong = np.flatnonzero(columns[name] != values)
@@ -97,6 +100,7 @@ def _numbering(columns: Columns, row: EpisodeRow, tasks: dict[str, int]) -> Iter
             yield Problem(
                 "error", f"{name} is {columns[name][t]} at tick {t}; expected {values[t]}.", _RESTORE
             )
+            return  # the others follow from it
 
 
 def _times(columns: Columns, identity: Identity) -> Iterator[Problem]:

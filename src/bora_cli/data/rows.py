@@ -118,16 +118,33 @@ def read_row(root: Path, index: int) -> EpisodeRow:
             "Restore the file from a copy.",
         )
     row = found[0]
-    return EpisodeRow(
-        index=index,
-        length=row["length"],
-        first_index=row["dataset_from_index"],
-        prompt=row["tasks"][0],
-        success=row["bora/success"],
-        decisions=row["bora/decisions"],
-        controller_ticks=_per_controller(row["bora/controller_ticks"]),
-        meta=json.loads(row["bora/meta"]),
-    )
+    try:
+        meta = json.loads(row["bora/meta"])
+        numbers = [row[name] for name in ("length", "dataset_from_index", "bora/decisions")]
+        if not all(isinstance(n, int) and n >= 0 for n in numbers) or row["length"] < 1:
+            raise ValueError(
+                f"length, first tick and decisions are {numbers}; expected counts, length at least 1"
+            )
+        if not (
+            isinstance(meta, dict)
+            and isinstance(row["bora/success"], bool)
+            and isinstance(row["tasks"][0], str)
+        ):
+            raise TypeError("meta must be an object, success true or false, and the task a text")
+        return EpisodeRow(
+            index=index,
+            length=row["length"],
+            first_index=row["dataset_from_index"],
+            prompt=row["tasks"][0],
+            success=row["bora/success"],
+            decisions=row["bora/decisions"],
+            controller_ticks=_per_controller([int(n) for n in row["bora/controller_ticks"]]),
+            meta=meta,
+        )
+    except (IndexError, TypeError, ValueError) as error:
+        raise CorruptEpisode(
+            f"{path} cannot be understood: {error}.", "Restore the file from a copy."
+        ) from None
 
 
 def histogram_column(camera: str) -> str:

@@ -207,6 +207,25 @@ def video_file(root: Path, camera: str, index: int) -> Path:
     return episode_file(root, template, index)
 
 
+def header(identity: Identity, episodes: int, ticks: int, tasks: int) -> dict[str, Any]:
+    """Return `meta/info.json`: what LeRobot wants to know, with the totals."""
+    return {
+        "codebase_version": CODEBASE_VERSION,
+        "robot_type": identity.robot_type,
+        "total_episodes": episodes,
+        "total_frames": ticks,
+        "total_tasks": tasks,
+        "chunks_size": FILES_PER_CHUNK,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": int(identity.fps) if float(identity.fps).is_integer() else identity.fps,
+        "splits": {"train": f"0:{episodes}"},
+        "data_path": DATA_PATH,
+        "video_path": VIDEO_PATH if identity.video else None,
+        "features": identity.features,
+    }
+
+
 def require_well_formed(episode: Episode) -> None:
     """Raise SchemaMismatch unless exactly the last tick is terminated or truncated, and not both."""
     ended = episode.terminated.astype(int) + episode.truncated.astype(int)
