@@ -193,8 +193,8 @@ class PickPlace:
         grasp = max(0.027, z)
         close = max(0.012, z - 0.009)  # closing fingers curl upwards: a low object needs the palm lower
         way = (
-            Phase("lift", (x, y, max(CARRY, z)), yaw, "close", 0.020),
-            Phase("carry", (bx, by, CARRY), 0.0, "close", 0.020),
+            Phase("lift", (x, y, max(CARRY, z)), yaw, "close", 0.020, speed=0.8),
+            Phase("carry", (bx, by, CARRY), 0.0, "close", 0.020, speed=0.8),
         )
         return (
             Phase("hover", (x, y, max(0.13, z + 0.09)), yaw, "open", 0.012, live=True),
@@ -275,20 +275,18 @@ def object_parts(kind: str, s: float, h: float) -> tuple[Part, ...]:
 
 
 def _bowl(s: float, h: float) -> tuple[Part, ...]:
-    """Return a floor and a wall of twelve staves that lean outwards and do not reach down to the table."""
-    staves, thick, lift, lean = 12, 0.0022, 0.0015, 0.2
+    """Return a wall of twelve staves that lean outwards around something that fills it, which collides."""
+    staves, thick, lean = 12, 0.0022, 0.2
     wide = s * math.tan(math.pi / staves)
-    foot = s - thick - 2 * h * math.sin(lean)
     middle = s - thick - h * math.sin(lean)
     walls = []
     for k in range(staves):
         angle = 2.0 * math.pi * k / staves
         a, b, c, d = math.cos(angle / 2), math.sin(angle / 2), math.cos(lean / 2), math.sin(lean / 2)
-        at = (middle * math.cos(angle), middle * math.sin(angle), lift)
-        turn = (a * c, -b * d, a * d, b * c)
-        walls.append(Part("box", (thick, wide, h - lift), at, quat=turn, mass=0.06, solid=True))
-    floor = Part("cylinder", (foot, 0.003), (0.0, 0.0, 0.003 - h), "second", mass=0.28, solid=True)
-    return (floor, *walls)
+        at = (middle * math.cos(angle), middle * math.sin(angle), 0.0)
+        walls.append(Part("box", (thick, wide, h), at, quat=(a * c, -b * d, a * d, b * c)))
+    filling = Part("cylinder", (0.94 * s, 0.8 * h), (0.0, 0.0, -0.2 * h), "second", mass=1.0, solid=True)
+    return (filling, *walls)
 
 
 def _draw_object(streams: Streams, setting: str, at: tuple[float, float], palette: Palette) -> PlaceItem:
