@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from episode_factory import CAMERAS, SIZE, SPEC, STATES, H, P, assert_same_episode, make_dataset, make_episode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
@@ -41,6 +46,13 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def v3(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("v3") / "d"
     export_lerobot(ours, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def v21(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("v21") / "d"
+    export_lerobot(ours, out, version="v2.1")
     return out
 
 
@@ -274,6 +286,44 @@ def test_hdf5_of_another_layout_is_refused(tmp_path: Path) -> None:
     for name, message in (("a.hdf5", "no group 'data'; it has x"), ("b.h5", "is not an HDF5 file")):
         with pytest.raises(DataError, match=message):
             import_any(tmp_path / name, tmp_path / "out", ImportOptions())
+
+
+def test_a_damaged_demonstration_is_named(tmp_path: Path) -> None:
+    path = robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        demo = file["data/demo_1"]
+        demo.create_dataset("packed", data=np.arange(3.0), chunks=(3,), compression="gzip")
+        place = demo["packed"].id.get_chunk_info(0)
+        file["data/demo_0/packed"] = np.arange(4.0)
+    with open(path, "r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(b"\xff" * place.size)
+    options = ImportOptions(success_from="all", state=("packed",))
+    with pytest.raises(DataError, match="demo_1 cannot be read"):
+        import_any(path, tmp_path / "out", options)
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_1/obs/eef"]
+    with pytest.raises(DataError, match="demo_1 has no 'obs/eef'"):
+        import_any(path, tmp_path / "out", ImportOptions(success_from="all"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+BROKEN = st.sampled_from([None, 0, -1, 1.5, "x", "{", [], {}, [1], {"a": 1}, True, float("nan")])
+KEYS = ["codebase_version", "fps", "features", "data_path", "video_path", "chunks_size", "total_episodes"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(KEYS), value=BROKEN, version=st.sampled_from(["v2.1", "v3.0"]))
+def test_a_header_that_anybody_may_have_edited_is_refused_or_read(
+    v3: Path, v21: Path, key: str, value: Any, version: str
+) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(shutil.copytree(v3 if version == "v3.0" else v21, Path(scratch) / "d"))
+        edit(root / INFO, **{key: value})
+        with contextlib.suppress(BoraError):
+            import_any(root, Path(scratch) / "out", ImportOptions(spec=SPEC, episodes=[0]))
+            assert check(Path(scratch) / "out") == []
+        assert not list(Path(scratch).glob(".out*"))
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

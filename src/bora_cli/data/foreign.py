@@ -196,7 +196,7 @@ def _episode(
     reward = np.zeros(ticks, np.float32)
     reward[-1] = float(success)
     if mapped.reward:
-        reward = _finite(columns[mapped.reward], mapped.reward, index, source.root).reshape(ticks)
+        reward = _finite(columns[mapped.reward], mapped.reward, index, source.root).reshape(ticks, -1).sum(1)
     last = np.arange(ticks) == ticks - 1
     known = {n: bool(np.ravel(columns[n])[-1]) for n in ("terminated", "truncated") if n in columns}
     terminated = known.get("terminated", not known["truncated"] if "truncated" in known else success)
@@ -226,7 +226,7 @@ def _episode(
         terminated=last & terminated,
         truncated=last & (not terminated),
         success=success,
-        prompt=options.instruction or source.tasks[index] or "do the task",
+        prompt=options.instruction or str(source.tasks[index]) or "do the task",
         meta=meta,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +43,7 @@ class RobomimicFile:
             self.tasks = [str(about.get("env_name", ""))] * len(self._names)
             self.shapes = self._shapes(file["data"][self._names[0]])
         self.cameras = [
-            name for name, (kind, shape) in self.shapes.items() if kind == "uint8" and len(shape) == 3
+            name for name, (kind, shape) in self.shapes.items() if kind == "uint8" and shape[2:] == (3,)
         ]
 
     def files(self, index: int) -> list[Path]:
@@ -51,15 +52,25 @@ class RobomimicFile:
 
     def columns(self, index: int, names: list[str]) -> dict[str, NDArray[Any]]:
         """Return numeric columns of an episode, name -> [T, ...].  Raises CorruptEpisode for a missing one."""
-        with self._open() as file:
-            group = file["data"][self._names[index]]
+        with self._demonstration(index) as group:
             return {name: self._rows(group, name, index)[()] for name in names}
 
     def frames(self, index: int, camera: str, ticks: Sequence[int]) -> U8:
         """Return images at rising ticks, uint8 [len(ticks), H, W, 3]."""
+        with self._demonstration(index) as group:
+            return np.asarray(self._rows(group, camera, index)[list(ticks)], np.uint8)
+
+    @contextmanager
+    def _demonstration(self, index: int) -> Iterator[Any]:
+        """Give the group of an episode.  Raises CorruptEpisode where the file is damaged inside."""
         with self._open() as file:
-            rows = self._rows(file["data"][self._names[index]], camera, index)
-            return np.asarray(rows[list(ticks)], np.uint8)
+            try:
+                yield file["data"][self._names[index]]
+            except (OSError, RuntimeError) as error:
+                raise CorruptEpisode(
+                    f"{self.root}: {self._names[index]} cannot be read: {error}.",
+                    "Leave the episode out with --episodes, or restore the file from a copy.",
+                ) from None
 
     def _rows(self, group: Any, name: str, index: int) -> Any:
         if name not in group:

@@ -28,6 +28,8 @@ def open_v21(root: Path) -> LeRobotDataset:
             f"{root / INFO}: codebase_version is {info['codebase_version']!r}; expected {' or '.join(VERSIONS)}.",
             "Give a dataset of LeRobot v2.1 or v3.0.",
         )
+    if not isinstance(info["features"], dict):
+        raise DataError(f"{root / INFO}: features is {info['features']!r:.60}; expected an object.", _RESTORE)
     per_chunk = info["chunks_size"]
     if not isinstance(per_chunk, int) or per_chunk < 1 or not _is_rate(info["fps"]):
         raise DataError(
