@@ -21,7 +21,7 @@ from bora_cli.sim.engine import mujoco
 from bora_cli.sim.operator import EXPERT, SimulatedOperator
 from bora_cli.sim.render import Renderer
 from bora_cli.sim.simulation import Simulation
-from bora_cli.sim.tasks import TASKS
+from bora_cli.sim.tasks import TASKS, get_task
 from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
@@ -45,7 +45,8 @@ ASPECT = 0.86
 """Height of a picture as a share of its width."""
 CAUGHT = 0.45
 """Share of the success condition at which the expert is caught."""
-FOVY = 30.0
+FOVY, WIDER = 30.0, 35.0
+"""Field of view, degrees; the wider one for two objects."""
 SUNS = 32
 SUN_SPREAD = 0.065
 """Number of suns, and how far they stand from the middle one, as a share of their distance."""
@@ -98,7 +99,7 @@ def portrait(renderer: Renderer, task: str, setting: str, scene_seed: int, sheet
     light_up(model)
     part_faces(model)
     if "camera=fixed" in setting:
-        aim_camera(model, sim.privileged().target_start)
+        aim_camera(model, sim.privileged().target_start, get_task(task).crowded)
     start = model.light_dir[0] / np.linalg.norm(model.light_dir[0])
     start[:2] *= min(1.0, LOWEST_SUN / max(float(np.linalg.norm(start[:2])), 1e-9))
     middle = sim.privileged().target_start
@@ -136,13 +137,14 @@ def part_faces(model: Any) -> None:
         model.geom_size[i] *= 1.0 - 0.002 * seen[body]
 
 
-def aim_camera(model: Any, target: NDArray[np.float64]) -> None:
-    """Turn the scene camera to the object and zoom in."""
+def aim_camera(model: Any, target: NDArray[np.float64], crowded: bool) -> None:
+    """Turn the scene camera to the object, or between several, and zoom in."""
     camera = model.camera("scene").id
     eye = np.array(SCENE_CAMERA)
-    at = 0.7 * target + 0.3 * np.array([0.47, 0.0, 0.0]) + np.array([0.0, 0.0, 0.065])
+    near = 0.4 if crowded else 0.7
+    at = near * target + (1.0 - near) * np.array([0.47, 0.0, 0.0]) + np.array([0.0, 0.0, 0.065])
     model.cam_pos[camera], model.cam_quat[camera] = eye, look_at(eye, at)
-    model.cam_fovy[camera] = FOVY
+    model.cam_fovy[camera] = WIDER if crowded else FOVY
 
 
 def compose(
