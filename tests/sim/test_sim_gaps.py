@@ -144,7 +144,7 @@ def test_a_payload_pulls_the_hand_down_in_proportion() -> None:
         state = sim.privileged()
         sag[gap] = float(state.commanded_position[2] - state.tool_position[2])
     assert abs(sag["none"]) < 0.0002
-    assert 0.002 < sag["payload"] < 0.005
+    assert 0.004 < sag["payload"] < 0.008
     assert sag["payload@2"] == pytest.approx(2 * sag["payload"], rel=0.1)
 
 
@@ -175,7 +175,7 @@ def test_a_weak_hand_squeezes_less() -> None:
     assert torque["weak_hand"] < 0.7 * torque["none"]
 
 
-@pytest.mark.parametrize("gap", ["scale@2", "payload@2+bias", "latency@2", "weak_hand", "bias+latency"])
+@pytest.mark.parametrize("gap", ["scale@2", "payload+bias", "latency@2", "weak_hand", "bias+latency"])
 def test_a_person_copes_and_a_snapshot_continues_exactly(gap: str) -> None:
     sim = Simulation("press_button", gap=gap)
     sim.prepare(630_002)

@@ -109,9 +109,9 @@ GAPS: dict[str, Gap] = {
         Gap("deployment", 1.0, action_bias=_BIAS, camera_shift=(0.0, 0.02, 0.01), friction_scale=0.7),
         Gap("scale", 1.0, action_scale=0.84),
         Gap("overshoot", 1.0, action_scale=1.14),
-        Gap("payload", 1.0, payload=1.0),
+        Gap("payload", 1.0, payload=2.0),
         Gap("latency", 1.0, latency=1),
-        Gap("weak_hand", 1.0, hand_force=0.5),
+        Gap("weak_hand", 1.0, hand_force=0.2),
     )
 }
 """Every gap at strength 1.  `deployment` combines the bias with milder versions of the next two; `scale` and
