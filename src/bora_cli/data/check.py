@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from bora_cli.data.rows import EpisodeRow, read_row
 from bora_cli.data.schema import (
     DATA_PATH,
     DECISION_PATH,
+    EPISODE_PATH,
     FILES_PER_CHUNK,
     IDENTITY,
     INFO,
@@ -73,25 +74,34 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
         findings.append(Finding("error", None, f"{TASKS} cannot be read: {error}.", _RESTORE))
     rows: list[EpisodeRow] = []
     first = 0
+    known = True  # whether `first` is where the next episode must start
     for index in indices:
         try:
             row = read_row(root, index)
         except DataError as error:
             findings.append(Finding("error", index, error.message, error.hint))
+            known = False
             continue
-        if row.first_index != first and rows and rows[-1].index == index - 1:
+        if row.first_index != first and known and len(rows) == index:
             message = f"It starts at tick {row.first_index} of the dataset; expected {first}."
-            findings.append(Finding("error", index, message, _RESTORE))
+            findings.append(Finding("error", index, message, _RESTORE, _name(EPISODE_PATH, index)))
+            row = replace(row, first_index=first)
+        problems = list(_episode(root, identity, row, tasks, images_per_episode))
+        findings += [
+            Finding(p.severity, index, p.message, p.remedy, _name(DATA_PATH, index)) for p in problems
+        ]
+        known = not any(p.severity == "error" for p in problems)
         first = row.first_index + row.length
         rows.append(row)
-        problems = _episode(root, identity, row, tasks, images_per_episode)
-        file = DATA_PATH.format(chunk_index=index // FILES_PER_CHUNK, file_index=index % FILES_PER_CHUNK)
-        findings += [Finding(p.severity, index, p.message, p.remedy, file) for p in problems]
     findings += _derived(root, identity, len(indices), first, tasks)
     findings += _leftovers(root, set(indices))
     findings += _mixed(rows)
     findings += _duplicates(rows)
     return findings
+
+
+def _name(template: str, index: int) -> str:
+    return str(episode_file(Path(), template, index))
 
 
 def _indices(root: Path) -> list[int]:
@@ -123,7 +133,7 @@ def _gaps_in(indices: list[int]) -> Iterator[Finding]:
             "error",
             missing[0],
             f"Episodes {missing} are missing although episode {indices[-1]} exists; indices must have no gap,"
-            f" so every reader stops at episode {missing[0]}.",
+            f" so every reader stops at episode {missing[0]} (no {_name(EPISODE_PATH, missing[0])}).",
             "Restore the files from a copy.",
         )
 
