@@ -70,7 +70,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("six") / "d", several(6)).root
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(label=st.lists(st.integers(0, 2), min_size=6, max_size=6))
 def test_what_is_split_and_merged_again_is_what_it_was(six: Path, label: list[int]) -> None:
     parts = {f"part-{k}": [i for i in range(6) if label[i] == k] for k in range(3)}
@@ -196,6 +196,16 @@ def failing_at(step: int) -> Callable[[str], None]:
             raise Injected(label)
 
     return trace
+
+
+@pytest.mark.parametrize("keep_backup", [True, False])
+def test_who_has_a_dataset_open_does_not_append_to_its_successor(tmp_path: Path, keep_backup: bool) -> None:
+    recording = make_dataset(tmp_path / "d", several(3))
+    delete(recording.root, [0], keep_backup=keep_backup)
+    before = files(recording.root)
+    with pytest.raises(DataError, match="was rewritten after it was opened"):
+        recording.append(make_episode(3))
+    assert files(recording.root) == before
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ class Dataset:
     def __init__(self, root: Path, identity: Identity) -> None:
         self.root = root
         self.identity = identity
+        self._made = _stamp(root)
         self._count = count_episodes(root)
         self._rows: dict[int, EpisodeRow] = {}
         self._stats: DatasetStats | None = None
@@ -199,7 +200,8 @@ class Dataset:
         """Add an episode and return its index; it is wholly there or not at all.
 
         trace: called between every two file operations (for tests of crashes).
-        Raises SchemaMismatch if the episode does not fit the dataset, DataError if another process appends.
+        Raises SchemaMismatch if the episode does not fit the dataset, DataError if another process appends or
+        the dataset was rewritten since it was opened.
         """
         require_well_formed(episode)
         self.identity.require_fits(episode)
@@ -208,6 +210,11 @@ class Dataset:
                 raise DataError(
                     f"Another process is appending to {self.root}.",
                     "Wait until it has finished, or record into another directory.",
+                )
+            if _stamp(self.root) != self._made:
+                raise DataError(
+                    f"{self.root} was rewritten after it was opened, by `bora data` for instance.",
+                    "Nothing was appended; open it again.",
                 )
             self._tidy(trace)
             index, first = self._count, self.ticks
@@ -370,3 +377,9 @@ class Dataset:
                 total.add(pa.concat_tables(data), pa.concat_tables(found))
                 data, found = [], []
         return total
+
+
+def _stamp(root: Path) -> tuple[int, int]:
+    """Return what tells a dataset from one that took its place: inode and time (ns) of its identity."""
+    about = (root / IDENTITY).stat()
+    return about.st_ino, about.st_mtime_ns
