@@ -21,10 +21,11 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 def printed() -> Iterator[tuple[str, str]]:
     """Yield (page, command) for every command in a fenced block."""
     for page in PAGES:
-        for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-            for line in block.splitlines():
-                for command in line.split("&&"):
-                    yield page.name, command.strip()
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        for language, text in blocks:
+            lines = text.splitlines() if language in ("", "bash", "sh") else []
+            for command in (part for line in lines for part in line.split("&&")):
+                yield page.name, command.strip()
 
 
 def parse(command: str) -> None:
@@ -51,7 +52,7 @@ def test_printed_commands_exist(page: str, command: str) -> None:
 
 def test_printed_scripts_exist() -> None:
     for page, line in printed():
-        for script in re.findall(r"(?:notebooks|benchmarks|hw_profiles)/\S+\.\w+", line):
+        for script in re.findall(r"(?:notebooks|benchmarks|datasets|hw_profiles)/\S+\.\w+", line):
             assert (ROOT / script).is_file(), f"{page} prints {script}"
 
 

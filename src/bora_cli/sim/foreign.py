@@ -47,6 +47,11 @@ class EnvRig:
         self._seen: Any = None
         self._applied: F32 = self.rest()
 
+    @property
+    def environment(self) -> gymnasium.Env[Any, Any]:
+        """The environment itself, for demonstrators who know it; a policy never gets the rig."""
+        return self._env
+
     def start_from(self, initial: dict[str, Any] | None) -> None:
         """Let the next `prepare` begin in a recorded initial state: name -> numbers.
 
