@@ -31,9 +31,10 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 2 << 30
 """Bytes of images that may wait for the recording process."""
+NICENESS = 10
+"""How much the recording process stands back behind the control loop when both want a processor."""
 _START_S = 60.0
 _END_S = 300.0
-_PRIORITY = 10
 _HINT = "Record again what is missing; every committed episode is whole."
 
 
@@ -41,13 +42,14 @@ class Recorder:
     """A dataset that is appended to by a process of its own; use it as a context manager.
 
     limit: bytes that may wait in memory; more than that is an error at the next `tick`, because a loop that
-    is faster than the disk cannot be helped by waiting.  Calls come from one thread.
+    is faster than the disk cannot be helped by waiting.  niceness: of the recording process, above that of
+    this one.  Calls come from one thread.
     """
 
-    def __init__(self, root: Path | str, *, limit: int = LIMIT) -> None:
+    def __init__(self, root: Path | str, *, limit: int = LIMIT, niceness: int = NICENESS) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, str(root)))
+        self._process = context.Process(target=_serve, args=(theirs, str(root), niceness))
         self._process.start()
         theirs.close()
         self._limit, self._put_bytes, self._sent_bytes = limit, 0, 0
@@ -230,12 +232,12 @@ class Recorder:
             raise self._error
 
 
-def _serve(pipe: Connection, root: str) -> None:
+def _serve(pipe: Connection, root: str, niceness: int) -> None:
     """Collect ticks and append episodes until the pipe ends; runs in the recording process."""
     from bora_cli.data.dataset import Dataset
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_PRIORITY)
+    os.nice(niceness)
     try:
         dataset = Dataset.open(root)
     except BoraError as error:

@@ -21,7 +21,7 @@ from bora_cli.errors import DataError
 logger = logging.getLogger(__name__)
 
 INDEX = Path("cache/rows.parquet")
-GATHER = 256
+GATHER = 32
 """Rows read one by one after which the gathered file is worth writing anew."""
 Stamp = tuple[int, int]
 
