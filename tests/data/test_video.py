@@ -141,3 +141,14 @@ def test_a_dataset_of_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     (dataset.root / "meta/bora.json").write_text(json.dumps(identity))
     with pytest.raises(DataError, match=r"video is 'divx'; expected one of .* in format 2 only"):
         Dataset.open(dataset.root)
+
+
+def test_a_collection_keeps_to_its_images(tmp_path: Path) -> None:
+    from bora_cli.evaluate.collect import collect
+
+    job = {"task": "press_button", "episodes": 1, "out": tmp_path / "d", "image_size": 16}
+    dataset = collect(**job, video="h264-lossless")
+    png = collect(**{**job, "out": tmp_path / "e"})
+    assert_same_episode(dataset.episode(0), png.episode(0))
+    with pytest.raises(ConfigError, match="keeps images as h264-lossless; PNG was asked for"):
+        collect(**job)

@@ -52,6 +52,12 @@ def command(
     image_size: Annotated[
         int, typer.Option(metavar="PX", help="Side of the images, 16 to 512.", callback=_image_side)
     ] = 64,
+    video: Annotated[
+        str,
+        typer.Option(
+            metavar="CODEC", help="Images as h264-lossless, h264 or av1, not PNG.", show_default=False
+        ),
+    ] = "",
     json: o.Json = False,
 ) -> None:
     """Record demonstrations into a dataset.
@@ -61,7 +67,7 @@ def command(
     e.require_task(task, env)
     o.require_writable(out)
     if env:
-        e.refuse(ctx, ("profile", "quality", "setting", "gap", "workers"), with_env=True)
+        e.refuse(ctx, ("profile", "quality", "setting", "gap", "workers", "video"), with_env=True)
         count = episodes if o.was_given(ctx, "episodes") else None
         person = operator if o.was_given(ctx, "operator") else ""
         e.collect(
@@ -97,6 +103,7 @@ def command(
             gap=gap,
             seed=seed,
             image_size=image_size,
+            video=video,
             workers=pool,
             progress=progress,
         )

@@ -85,11 +85,13 @@ def collect(
     gap: str = "none",
     seed: int = 0,
     image_size: int = 64,
+    video: str = "",
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Record `episodes` demonstrations of a task into the dataset at `out`, continuing one that is part of the job.
 
+    video: a codec of `bora_cli.data.video.CODECS`, "" for PNG.
     Episode i always uses the same scene and operator whatever the number of processes, so an interrupted collection
     that is continued equals an uninterrupted one.
     Raises ConfigError if `out` holds another job's data.
@@ -100,7 +102,7 @@ def collect(
     )
     seeds = scene_seeds("collect", seed, episodes)
     sim = simulation(task, setting, job.gap, image_size, profile, job.profile_hash)
-    dataset = open_or_create(Path(out), asdict(job), sim)
+    dataset = open_or_create(Path(out), asdict(job), sim, video)
     pool = workers or Workers(1)
     for episode in _recorded(pool, job, seeds[len(dataset) :]):
         dataset.append(episode)
@@ -113,8 +115,10 @@ def _recorded(pool: Workers, job: CollectJob, seeds: list[int]) -> Iterator[Epis
     yield from pool.map(demonstrate_once, [(job, s) for s in seeds])
 
 
-def open_or_create(root: Path, job: dict[str, Any], sim: Simulation | GuardedRig | EnvRig) -> Dataset:
-    """Open the dataset of a job, or create it.
+def open_or_create(
+    root: Path, job: dict[str, Any], sim: Simulation | GuardedRig | EnvRig, video: str = ""
+) -> Dataset:
+    """Open the dataset of a job, or create it; video: how the images are kept, see `Dataset.create`.
 
     Raises ConfigError if the directory belongs to another job or the job does not say under which profile it
     records, DataError if the directory holds something else.
@@ -134,8 +138,12 @@ def open_or_create(root: Path, job: dict[str, Any], sim: Simulation | GuardedRig
             fps=round(1 / sim.dt),
             robot_type=job["profile"],
             extra={"job": job},
+            video=video,
         )
     dataset = Dataset.open(root)
+    if dataset.identity.video != video:
+        there, asked = (codec or "PNG" for codec in (dataset.identity.video, video))
+        raise ConfigError(f"{root} keeps images as {there}; {asked} was asked for.", "Choose another --out.")
     before = dataset.info.get("job", {})
     differing = [k for k in job if before.get(k) != job[k]]
     if differing:
