@@ -192,13 +192,15 @@ class PickPlace:
         bx, by = (item.goal.x, item.goal.y) if item.goal is not None else (x, y)
         grasp = max(0.027, z)
         close = max(0.012, z - 0.009)  # closing fingers curl upwards: a low object needs the palm lower
+        fallen = z < LOW and abs(z - item.half_height) > 0.004
+        opened = "release" if fallen and item.kind == "corner" else "open"  # it may be too wide as it lies
         way = (
             Phase("lift", (x, y, max(CARRY, z)), yaw, "close", 0.020, speed=0.8),
             Phase("carry", (bx, by, CARRY), 0.0, "close", 0.020, speed=0.8),
         )
         return (
-            Phase("hover", (x, y, max(0.13, z + 0.09)), yaw, "open", 0.012, live=True),
-            Phase("descend", (x, y, grasp), yaw, "open", 0.006, live=True),
+            Phase("hover", (x, y, max(0.13, z + 0.09)), yaw, opened, 0.012, live=True),
+            Phase("descend", (x, y, grasp), yaw, opened, 0.006, live=True),
             Phase("grasp", (x, y, close), yaw, "close", 0.020, dwell=0.6),
             *(way if progress < 0.7 else ()),
             Phase("lower", (bx, by, DROP), 0.0, "close", 0.015),
@@ -276,7 +278,7 @@ def object_parts(kind: str, s: float, h: float) -> tuple[Part, ...]:
 
 def _bowl(s: float, h: float) -> tuple[Part, ...]:
     """Return a wall of twelve staves that lean outwards around something that fills it, which collides."""
-    staves, thick, lean = 12, 0.0022, 0.2
+    staves, thick, lean = 12, 0.0022, 0.08
     wide = s * math.tan(math.pi / staves)
     middle = s - thick - h * math.sin(lean)
     walls = []
@@ -285,7 +287,7 @@ def _bowl(s: float, h: float) -> tuple[Part, ...]:
         a, b, c, d = math.cos(angle / 2), math.sin(angle / 2), math.cos(lean / 2), math.sin(lean / 2)
         at = (middle * math.cos(angle), middle * math.sin(angle), 0.0)
         walls.append(Part("box", (thick, wide, h), at, quat=(a * c, -b * d, a * d, b * c)))
-    filling = Part("cylinder", (0.94 * s, 0.8 * h), (0.0, 0.0, -0.2 * h), "second", mass=1.0, solid=True)
+    filling = Part("cylinder", (0.87 * s, 0.8 * h), (0.0, 0.0, -0.2 * h), "second", mass=1.0, solid=True)
     return (filling, *walls)
 
 
@@ -321,7 +323,7 @@ def _add_object(spec: Any, item: PlaceItem, name: str, site: str) -> None:
     joint.name = name
     surface = Surface((item.friction, 0.02, 0.002), (0.01, 1.0))
     add_parts(body, item.parts, item.palette, prefix=name, mass=item.mass, surface=surface)
-    if item.kind == "egg":
+    if item.kind not in ("block", "corner"):  # what is round rolls, but not for ever
         for geom in body.geoms:
             geom.condim = 6
             geom.friction = (item.friction, 0.02, 0.004)
