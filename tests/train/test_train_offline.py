@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,15 @@ def test_a_warm_start_is_taken_as_it_is(
     assert improved.provenance["init"] == str(cp)
 
 
+@pytest.mark.parametrize("method", ["cp", "filtered_bc"])
+def test_a_start_that_would_go_unused_is_refused(
+    cp: Path, toy_demos: Path, tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{method} starts from nothing"):
+        run(method, toy_demos, tmp_path / "out", init=cp)
+    assert not (tmp_path / "out").exists()
+
+
 def test_bora_from_its_own_warm_up_equals_bora_from_cp(
     cp: Path, toy_policy: Path, toy_demos: Path, tmp_path: Path
 ) -> None:
@@ -233,7 +243,7 @@ def test_a_loss_that_diverges_stops_training_and_keeps_the_old_policy(
     cp: Path, toy_demos: Path, toy_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "policy"
-    run("cp", toy_demos, out, init=cp)
+    shutil.copytree(cp, out)
     real, calls = clone_module.bc_loss, []
 
     def explode(*args: Any, **options: Any) -> Any:

@@ -55,14 +55,19 @@ def train(
 ) -> dict[str, Any]:
     """Train a policy on datasets and write it as a checkpoint to `out`.
 
-    init: start from this policy (for `bora`: use it as the warmed-up CP Base).  updates: of the behaviour-cloning
-    warm-up; the later phases scale with it.  preset: sim or paper.
+    init: for `bora`, the CP Base that spares the warm-up; for `bc_interventions`, the policy that was corrected.
+    updates: of the behaviour-cloning warm-up; the later phases scale with it.  preset: sim or paper.
     Raises ConfigError, DataError, CheckpointError for bad input before training, TrainingDiverged during it.
     """
     if method not in METHODS:
         raise ConfigError(f"Unknown method '{method}'.", f"Methods: {', '.join(METHODS)}.")
     if method == "bc_interventions":
         return _clone_corrections(data, Path(out), init, seed, progress)
+    if init is not None and method != "bora":
+        raise ConfigError(
+            f"{method} starts from nothing, so init {init} would go unused.",
+            "Leave it out, or train bora, which takes a CP Base as its warm-up.",
+        )
     started = time.monotonic()
     torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
     paths = [Path(p) for p in data]
