@@ -160,6 +160,8 @@ UNUSABLE: list[tuple[str, Callable[[Path], None], str]] = [
     ("torn", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cannot be read"),
     ("gone", lambda p: p.unlink(), "is missing"),
     ("half", lambda p: pq.write_table(pq.read_table(p).slice(0, 2), p), "expected exactly one flag"),
+    ("first tick", lambda p: pq.write_table(pq.read_table(p).slice(1), p), "1 of its 5 ticks are lost"),
+    ("copy", lambda p: shutil.copy(p.with_name("file-003.parquet"), p), "holds the ticks of episode 3"),
     ("reward", lambda p: put(p, "next.reward", 0, float("nan")), "next.reward has 1 NaN"),
     ("limits", lambda p: put(p, "action", 0, [9.0, 0.0, 0.0]), "dx is 9 m"),
     (
@@ -217,6 +219,14 @@ def test_files_about_the_whole_dataset_are_renewed(root: Path, name: str, conten
         "meta/stats.json",
         "meta/tasks.parquet",
     }
+
+
+def test_a_file_that_is_no_episode_is_moved_away(root: Path) -> None:
+    shutil.copy(file(root, "meta/episodes", 1), root / "meta/episodes/chunk-000/copy.parquet")
+    assert "copy.parquet, not the name of an episode" in said(repair(root), "moved")
+    assert (root / "quarantine/leftovers/meta--episodes--chunk-000--copy.parquet").exists()
+    assert_whole(root, [0, 1, 2, 3])
+    assert check(root) == []
 
 
 def test_wrong_statistics_are_renewed(root: Path) -> None:

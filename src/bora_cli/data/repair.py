@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -182,10 +183,13 @@ def examine(root: Path, like: Path | None = None, progress: Progress = no_progre
         rewrites = rewrites or misplaced or bool(notes)
         kept.append(index)
         first += len(found.episode)
-    leftovers = [
-        p for part in ("meta", "data", "decisions", "videos") for p in (root / part).rglob("*" + TEMPORARY)
-    ]
-    steps += [Step("moved", None, f"{p.relative_to(root)}, left by an interrupted write.") for p in leftovers]
+    known = {path for found in files.values() for path in found}
+    leftovers = [path for path in _everything(root) if path not in known]
+    for path in leftovers:
+        why = (
+            "left by an interrupted write" if path.name.endswith(TEMPORARY) else "not the name of an episode"
+        )
+        steps.append(Step("moved", None, f"{path.relative_to(root)}, {why}."))
     if not rewrites:
         steps += _stale(root, identity)
     return Plan(identity, tasks, files, tuple(kept), gone, tuple(leftovers), rewrites, tuple(steps))
@@ -232,10 +236,16 @@ def _files(root: Path) -> dict[int, list[Path]]:
     found: dict[int, list[Path]] = {}
     for pattern in PATTERNS:
         for path in sorted(root.glob(pattern)):
-            chunk, file = path.parent.name.removeprefix("chunk-"), path.stem.removeprefix("file-")
-            if chunk.isdigit() and file.isdigit():
-                found.setdefault(int(chunk) * FILES_PER_CHUNK + int(file), []).append(path)
+            if name := re.fullmatch(r"chunk-(\d{3,})/file-(\d{3})", f"{path.parent.name}/{path.stem}"):
+                found.setdefault(int(name[1]) * FILES_PER_CHUNK + int(name[2]), []).append(path)
     return found
+
+
+def _everything(root: Path) -> list[Path]:
+    """Return every file that lies where episodes lie, and every temporary one."""
+    places = (root / "meta/episodes", *(root / part for part in ("data", "decisions", "videos")))
+    found = {path for place in places for path in place.rglob("*") if path.is_file()}
+    return sorted(found | set((root / "meta").glob("*" + TEMPORARY)))
 
 
 def _is_row(root: Path, path: Path) -> bool:

@@ -71,6 +71,7 @@ def salvage(root: Path, identity: Identity, index: int, instructions: Mapping[in
     _require_recorded(stored, identity)
     notes: list[str] = []
     known = _known_row(root, index, notes)
+    _require_own(stored, index, known)
     if known is None and not {"task_index", "next.success"} <= set(stored.column_names):
         raise CorruptEpisode("Its row and the columns that could replace it are lost.", _ASIDE)
     prompt = known.prompt if known else instructions.get(stored["task_index"][0].as_py(), "")
@@ -147,6 +148,22 @@ def _require_recorded(stored: pa.Table, identity: Identity) -> None:
                 f"Column '{name}' is {stored.schema.field(name).type}; expected {schema.field(name).type}.",
                 _ASIDE,
             )
+
+
+def _require_own(stored: pa.Table, index: int, known: EpisodeRow | None) -> None:
+    """Raise CorruptEpisode for the ticks of another episode, and where ticks are lost.
+
+    Numbers that are wrong here and there can be put right; if all agree, or the row does, they tell a story.
+    """
+    if "episode_index" in stored.column_names:
+        said = set(stored["episode_index"].to_pylist())
+        if len(said) == 1 and said != {index}:
+            raise CorruptEpisode(f"Its data file holds the ticks of episode {said.pop()}.", _ASIDE)
+    if "frame_index" in stored.column_names and (known is None or known.length > stored.num_rows):
+        frames = np.array(stored["frame_index"].to_pylist(), np.float64)
+        if frames[-1] >= len(frames) and (np.diff(frames) > 0).all():
+            lost = int(frames[-1]) + 1 - len(frames)
+            raise CorruptEpisode(f"{lost} of its {int(frames[-1]) + 1} ticks are lost.", _ASIDE)
 
 
 def _known_row(root: Path, index: int, notes: list[str]) -> EpisodeRow | None:
