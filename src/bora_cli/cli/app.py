@@ -91,7 +91,10 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
     (
         "Look after",
         (
-            (Entry("data", "Look into datasets, mend, merge and import them.", "bora data info demos"), data.app),
+            (
+                Entry("data", "Look into datasets, mend, merge and import them.", "bora data info demos"),
+                data.app,
+            ),
             (
                 Entry("profile", "List, show and check hardware profiles.", "bora profile show sim"),
                 profile.app,
