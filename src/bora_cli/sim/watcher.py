@@ -31,6 +31,7 @@ class TakeoverRule:
     from its best (share of the success condition).  delay: reaction time in ticks, drawn from this inclusive
     range. takeovers: at most this many per episode.  effect, effect_ticks: the person lets go when the
     progress has grown by `effect` for this many ticks.  longest: ticks after which he lets go in any case.
+    further: growth of the progress from one tick to the next that counts, share of the success condition.
     """
 
     reach_stall: int
@@ -41,21 +42,21 @@ class TakeoverRule:
     effect: float = 0.08
     effect_ticks: int = 2
     longest: int = 26
+    further: float = 0.02
 
 
 RULES: dict[str, TakeoverRule] = {
     "pick_toy": TakeoverRule(reach_stall=11, move_stall=16),
     "open_box": TakeoverRule(reach_stall=13, move_stall=18),
     "press_button": TakeoverRule(reach_stall=11, move_stall=12, effect=1.0),
-    "pick_place": TakeoverRule(reach_stall=13, move_stall=18, longest=40),
+    "pick_place": TakeoverRule(reach_stall=13, move_stall=18, longest=40, further=0.008),
     "pull_tissue": TakeoverRule(reach_stall=13, move_stall=16),
 }
 
 MOVED = 0.08
 """Progress from which the object visibly moves."""
 CLOSER_M = 0.003
-FURTHER = 0.02
-"""What counts as progress from one tick to the next: m of approach, share of the success condition."""
+"""Approach of the hand that counts as progress, m."""
 LAST_TICKS = 6
 """A person does not step in this close to the end of the episode."""
 
@@ -116,7 +117,7 @@ class Watcher:
     def _track(self, state: Privileged) -> None:
         """Count the ticks without progress."""
         if state.progress > MOVED:
-            better = state.progress > self._best + FURTHER
+            better = state.progress > self._best + self.rule.further
         else:
             distance = self._distance(state)
             better = distance < self._closest - CLOSER_M

@@ -151,6 +151,8 @@ class PickPlace:
 
     def add_to(self, spec: Any, item: PlaceItem) -> None:
         """Add the body `object` with a free joint of that name, and where there are, `bin` and `decoy`."""
+        # With the usual, smaller numbers a block that has dropped into the bin keeps rocking for seconds.
+        spec.option.iterations, spec.option.ls_iterations = 100, 50
         if item.goal is not None:
             add_bin(spec, item.goal)
         _add_object(spec, item, "object", "target")
