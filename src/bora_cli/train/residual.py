@@ -291,7 +291,8 @@ def adapt_critic(
     data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=report.progress)
     sampler = Sampler(data, base.actor.state, base.actor.action)
     critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
-    offline_config = OfflineConfig(gamma=gamma)
+    preset = OfflineConfig.preset(base.provenance.get("preset", "sim"))
+    offline_config = preset.model_copy(update={"gamma": gamma})  # it goes on learning as it began
     optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng = stream("online critic", seed)
     info: dict[str, float] = {}
