@@ -1,2 +1,2 @@
-"""The embedded simulator: an arm with a five-finger hand in front of a table, three tasks; numpy and MuJoCo
+"""The embedded simulator: an arm with a five-finger hand in front of a table, five tasks; numpy and MuJoCo
 only."""

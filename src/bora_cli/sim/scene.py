@@ -3,7 +3,9 @@
 Names in every compiled model: those of `arm_hand` (which come first, so qpos[:23] and qvel[:23] are the
 robot), geoms `table`, `floor`, `wall`, cameras `scene` and `wrist`, light `sun`, and the site `target` where
 the hand acts.  The object adds: pick_toy body and free joint `toy`; open_box bodies `box`, `lid` and hinge
-`lid`; press_button bodies `housing`, `cap` and slide `cap`.  Bodies `distractor...` and `planks` come last.
+`lid`; press_button bodies `housing`, `cap` and slide `cap`; pick_place bodies `object`, `decoy` (with free
+joints) and `bin`; pull_tissue bodies `tissue_box`, `tissue`, `decoy_box`, `decoy` and the welds `tissue`,
+`decoy`.  Bodies `distractor...` and `planks` come last.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ MAX_FRAME = 640
 class Layout:
     """Everything drawn of a scene; `build_model` needs nothing else.
 
-    item: `ToyItem`, `BoxItem` or `ButtonItem` of the task.  tool_start: where the tool begins, m.
+    item: what the task drew, for instance a `ToyItem`.  tool_start: where the tool begins, m.
     distractors: objects of other tasks.
     """
 

@@ -22,9 +22,8 @@ class OperatorStyle:
     first, drawn once per attempt.  speed: bound on the translation, 1 is the action limit.
     mistake: None, depth (goal too close to the scene camera), high, premature (fingers close during the
     descent), early (lets go, or retreats, too early), hesitate (pauses) or other (goes for the object that the
-    instruction does not mean).  mistake_size: m for depth and
-    high, ticks for early and for the length of pauses.  retry_probability: that a failed attempt is noticed
-    and repeated without the mistake.
+    instruction does not mean).  mistake_size: m for depth and high, ticks for early and for the length of
+    pauses.  retry_probability: that a failed attempt is noticed and repeated without the mistake.
     """
 
     noise: float = 0.0
