@@ -93,7 +93,6 @@ def test_a_killed_recording_process_is_noticed(root: Path, recorder: Recorder) -
     recorder.wait()
     os.kill(recorder._process.pid or 0, signal.SIGKILL)
     recorder._process.join()
-    recorder._threads[1].join(10)
     with pytest.raises(DataError, match="The recording process ended"):
         recorder.submit(make_episode(4, seed=2))
     assert recorder.committed == [0]

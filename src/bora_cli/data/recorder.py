@@ -1,33 +1,40 @@
 """Write episodes in another process, so that a control loop never waits for an image encoder or a disk.
 
-The loop hands over each tick as it happens; a thread passes it on to the process, which collects the ticks,
-encodes and appends the episode, and answers with its number once it is committed.  Python threads alone would not
-do: whoever holds the interpreter lock stops the loop for milliseconds.  If the recording process itself is
-killed, what it had committed is whole, and the loop hears of it at its next call.  If the loop's process is
-killed, the recording process still commits the episodes that were finished, and drops the one that was not.
+The loop copies each tick into shared memory as it happens; the process collects the ticks, encodes and appends
+the episode, and answers with its number once it is committed.  There is no thread on the loop's side, which would
+stop the loop for milliseconds whenever it is interrupted while it holds the interpreter lock, and no pipe, whose
+lock in the kernel does the same.
+
+If the recording process is killed, what it had committed is whole, and the loop hears of it at its next call.  If
+the loop's process is killed, the recording process still commits the episodes whose end had reached it.
+
+A loop that counts single milliseconds takes real-time priority and calls `gc.freeze()` before it begins;
+`benchmarks/data.py` shows what remains then.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import multiprocessing
 import os
 import pickle
 import queue
 import signal
+import struct
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from bora_cli.data.ring import Ring
 from bora_cli.errors import BoraError, DataError
 from bora_cli.types import F32, U8, Controller, Decision, Episode
-
-logger = logging.getLogger(__name__)
 
 LIMIT = 2 << 30
 """Bytes of images that may wait for the recording process."""
@@ -35,6 +42,7 @@ NICENESS = 10
 """How much the recording process stands back behind the control loop when both want a processor."""
 _START_S = 60.0
 _END_S = 300.0
+_PATIENCE_S = 0.002
 _HINT = "Record again what is missing; every committed episode is whole."
 
 
@@ -48,26 +56,30 @@ class Recorder:
 
     def __init__(self, root: Path | str, *, limit: int = LIMIT, niceness: int = NICENESS) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, str(root), niceness))
+        self._ring = Ring.create()
+        alive, self._alive = context.Pipe(
+            duplex=False
+        )  # nothing is sent: its end tells that no more ticks come
+        self._answers, answers = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_serve, args=(self._ring.name, alive, answers, str(root), niceness)
+        )
         self._process.start()
-        theirs.close()
-        self._limit, self._put_bytes, self._sent_bytes = limit, 0, 0
-        self._queue: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
-        self._changed = threading.Condition()
+        alive.close()
+        answers.close()
+        self._limit, self._waiting = limit, 0
+        self._backlog: deque[memoryview] = deque()
         self._committed: list[int] = []
         self._error: BoraError | None = None
         self._submitted = 0
-        self._closed = False
-        if not self._pipe.poll(_START_S):
-            self._process.kill()
-            raise DataError(f"The recording process did not start in {_START_S:g} s.", "Try again.")
-        self._hear(self._pipe.recv())
-        self._threads = [threading.Thread(target=f, daemon=True) for f in (self._send, self._listen)]
-        for thread in self._threads:
-            thread.start()
+        self._gone = self._closed = False
         atexit.register(self.close, complain=False)
-        self._raise()
+        if not self._answers.poll(_START_S):
+            self._error = DataError(f"The recording process did not start in {_START_S:g} s.", "Try again.")
+            self._process.kill()
+        self._hear()
+        if self._error is not None:
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +90,7 @@ class Recorder:
     @property
     def committed(self) -> list[int]:
         """Numbers of the episodes that are known to be on disk."""
+        self._hear()
         return list(self._committed)
 
     def tick(
@@ -92,7 +105,7 @@ class Recorder:
         phase: int = 0,
         reward: float = 0.0,
     ) -> None:
-        """Add a tick to the episode being recorded; arrays are copied, nothing is waited for.
+        """Add a tick to the episode being recorded; nothing is waited for, and arrays may be used again.
 
         images: camera -> uint8 [H, W, 3].  state: float32 [S].  action, proposed, human: float32 [A], in the
         meaning of `Episode`; proposed is the action and human NaN where they are not given.
@@ -110,15 +123,13 @@ class Recorder:
             "phase": int(phase),
             "reward": float(reward),
         }
-        copies = {camera: image.copy() for camera, image in images.items()}
-        size = sum(image.nbytes for image in copies.values())
-        waiting = self._put_bytes - self._sent_bytes
-        if waiting + size > self._limit:
+        size = sum(image.nbytes for image in images.values())
+        if self._waiting + size > self._limit:
             raise DataError(
-                f"{waiting >> 20} MiB wait to be written; expected at most {self._limit >> 20}.",
+                f"{self._waiting >> 20} MiB wait to be written; expected at most {self._limit >> 20}.",
                 "Record smaller images or fewer ticks per second, or write to a faster disk.",
             )
-        self._put(("tick", (copies, row)), size)
+        self._put("tick", (images, row))
 
     def finish(
         self,
@@ -135,31 +146,32 @@ class Recorder:
         """
         self._raise()
         self._submitted += 1
-        self._put(("finish", (success, prompt, terminated, dict(meta or {}), list(decisions))), 0)
+        self._put("finish", (success, prompt, terminated, dict(meta or {}), list(decisions)))
 
     def discard(self) -> None:
         """Drop the ticks since the last finished episode."""
-        self._put(("discard", None), 0)
+        self._put("discard", None)
 
     def submit(self, episode: Episode) -> None:
         """Have a complete episode committed; it must not be changed afterwards."""
         self._raise()
         self._submitted += 1
-        self._put(("episode", episode), sum(images.nbytes for images in episode.images.values()))
+        self._put("episode", episode)
 
     def wait(self, timeout: float = _END_S) -> list[int]:
         """Wait until every finished episode is committed; returns their numbers.
 
         timeout: seconds.  Raises DataError if one could not be written.
         """
-        with self._changed:
-            done = self._changed.wait_for(
-                lambda: self._error or len(self._committed) >= self._submitted, timeout
-            )
+        end = time.monotonic() + timeout
+        while self._error is None and len(self._committed) < self._submitted and time.monotonic() < end:
+            self._pump()
+            wait([self._answers], _PATIENCE_S)
+            self._hear()
         self._raise()
-        if not done:
+        if len(self._committed) < self._submitted:
             raise DataError(f"{self._missing()} after {timeout:g} s.", "Look whether the disk still writes.")
-        return self.committed
+        return list(self._committed)
 
     def close(self, complain: bool = True) -> None:
         """Commit what is finished, drop what is not, and end the process.
@@ -170,70 +182,74 @@ class Recorder:
             return
         self._closed = True
         atexit.unregister(self.close)
-        self._queue.put(None)
-        self._process.join(_END_S)
+        end = time.monotonic() + _END_S
+        while self._backlog and not self._gone and time.monotonic() < end:
+            self._pump()
+            time.sleep(_PATIENCE_S)
+        self._alive.close()  # the process commits what has reached it, and ends
+        self._process.join(max(0.0, end - time.monotonic()))
         if self._process.is_alive():
             self._process.kill()
-        for thread in self._threads:
-            thread.join(_START_S)
-        self._pipe.close()
+            self._process.join()
+        self._hear()
+        self._answers.close()
+        self._ring.close()
         if complain:
             self._raise()
 
-    def _put(self, message: Any, size: int) -> None:
-        self._put_bytes += size
-        self._queue.put((message, size))
+    def _put(self, kind: str, content: Any) -> None:
+        """Send a message; what there is no room for is copied and waits for the next call."""
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps((kind, content), protocol=5, buffer_callback=buffers.append)
+        raw = [buffer.raw() for buffer in buffers]
+        sizes = struct.pack(f">{len(raw) + 2}Q", len(head), len(raw), *map(len, raw))
+        parts = [part for part in (memoryview(sizes), memoryview(head), *raw) if len(part)]
+        self._backlog.extend(parts)
+        self._waiting += sum(map(len, parts))
+        self._pump()
+        for i in range(1, min(len(parts), len(self._backlog)) + 1):
+            self._backlog[-i] = memoryview(bytes(self._backlog[-i]))
 
-    def _send(self) -> None:
-        """Pass messages on; runs in a thread."""
-        try:
-            while (item := self._queue.get()) is not None:
-                message, size = item
-                buffers: list[pickle.PickleBuffer] = []
-                head = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
-                self._pipe.send_bytes(pickle.dumps((len(buffers), head)))
-                for buffer in buffers:
-                    self._pipe.send_bytes(buffer.raw())
-                self._sent_bytes += size
-            self._pipe.send_bytes(pickle.dumps((0, b"")))
-        except OSError:  # the process is gone: the listener says so
-            return
-
-    def _listen(self) -> None:
-        """Take answers; runs in a thread."""
-        while True:
-            try:
-                answer = self._pipe.recv()
-            except (EOFError, OSError):
-                answer = None
-            with self._changed:
-                if answer is None:
-                    if len(self._committed) < self._submitted and self._error is None:
-                        self._error = DataError(f"The recording process ended; {self._missing()}.", _HINT)
-                    elif not self._closed and self._error is None:
-                        self._error = DataError("The recording process ended.", _HINT)
-                else:
-                    self._hear(answer)
-                self._changed.notify_all()
-            if answer is None:
+    def _pump(self) -> None:
+        """Write as much as there is room for."""
+        while self._backlog:
+            part = self._backlog[0]
+            done = self._ring.write(part)
+            self._waiting -= done
+            if done < len(part):
+                self._backlog[0] = part[done:]
                 return
+            self._backlog.popleft()
 
-    def _hear(self, answer: Any) -> None:
-        if isinstance(answer, BoraError):
-            self._error = self._error or answer
-        elif answer is not None and answer != "ready":
-            self._committed.append(answer)
+    def _hear(self) -> None:
+        """Take the answers that are there."""
+        if self._answers.closed:
+            return
+        try:
+            while self._answers.poll():
+                answer = self._answers.recv()
+                if isinstance(answer, BoraError):
+                    self._error = self._error or answer
+                elif answer is not None:
+                    self._committed.append(answer)
+        except (EOFError, OSError):
+            self._gone = True
+            if self._error is None and len(self._committed) < self._submitted:
+                self._error = DataError(f"The recording process ended; {self._missing()}.", _HINT)
+            elif self._error is None and not self._closed:
+                self._error = DataError("The recording process ended.", _HINT)
 
     def _missing(self) -> str:
         return f"{self._submitted - len(self._committed)} of {self._submitted} finished episodes are not committed"
 
     def _raise(self) -> None:
+        self._hear()
         if self._error is not None:
             raise self._error
 
 
-def _serve(pipe: Connection, root: str, niceness: int) -> None:
-    """Collect ticks and append episodes until the pipe ends; runs in the recording process."""
+def _serve(ring: str, alive: Connection, answers: Connection, root: str, niceness: int) -> None:
+    """Collect ticks and append episodes until the loop's end closes; runs in the recording process."""
     from bora_cli.data.dataset import Dataset
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -241,28 +257,23 @@ def _serve(pipe: Connection, root: str, niceness: int) -> None:
     try:
         dataset = Dataset.open(root)
     except BoraError as error:
-        pipe.send(DataError(error.message, error.hint))
+        answers.send(DataError(error.message, error.hint))
         return
-    pipe.send("ready")
+    answers.send(None)
+    arrived: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_drain, args=(Ring.attach(ring), alive, arrived), daemon=True).start()
     ticks: list[Any] = []
-    while True:
-        try:
-            count, head = pickle.loads(pipe.recv_bytes())
-            if not head:
-                return
-            kind, content = pickle.loads(head, buffers=[pipe.recv_bytes() for _ in range(count)])
-        except (EOFError, OSError):  # the loop's process is gone
-            return
+    while (message := arrived.get()) is not None:
+        kind, content = message
         if kind == "tick":
             ticks.append(content)
             continue
+        answer: Any = None
         try:
             if kind == "episode":
-                answer: Any = dataset.append(content)
+                answer = dataset.append(content)
             elif kind == "finish":
                 answer = dataset.append(_episode(ticks, *content))
-            else:
-                answer = None
         except BoraError as error:
             answer = DataError(error.message, error.hint)
         except OSError as error:
@@ -271,10 +282,38 @@ def _serve(pipe: Connection, root: str, niceness: int) -> None:
             )
         ticks = []
         if answer is not None:
-            try:
-                pipe.send(answer)
-            except OSError:
-                logger.info("Nobody hears that an episode was committed")
+            with suppress(
+                OSError
+            ):  # the loop's process is gone, but what it finished is still to be committed
+                answers.send(answer)
+
+
+def _drain(ring: Ring, alive: Connection, arrived: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
+    """Take messages out of the ring as fast as they come, so that there is room in it; ends with None."""
+
+    def exactly(count: int) -> bytes | None:
+        parts, missing = [], count
+        while missing:
+            ended = alive.poll(_PATIENCE_S) if not (part := ring.read(missing)) else False
+            part = part or ring.read(missing)
+            if ended and not part:
+                return None
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    while (head := exactly(16)) is not None:
+        length, count = struct.unpack(">2Q", head)
+        lengths = exactly(8 * count)
+        if lengths is None:
+            break
+        parts = [exactly(size) for size in (length, *struct.unpack(f">{count}Q", lengths))]
+        if None in parts:  # the loop's process died in the middle
+            break
+        whole = [part for part in parts if part is not None]
+        arrived.put(pickle.loads(whole[0], buffers=whole[1:]))
+    ring.close()
+    arrived.put(None)
 
 
 def _episode(
