@@ -262,7 +262,11 @@ def object_parts(kind: str, s: float, h: float) -> tuple[Part, ...]:
         return (
             # What collides is round: crossed boxes jump when they touch the table.
             Part("cylinder", (1.04 * s, h), role="main", mass=1.0, solid=True),
-            *(Part("box", (1.045 * s, 1.045 * side, h + 0.0002), quat=turn) for turn in turns),
+            # Their tops differ a little: faces in one plane would flicker.
+            *(
+                Part("box", (1.045 * s, 1.045 * side, h + 0.0003 * (k + 1)), quat=turn)
+                for k, turn in enumerate(turns)
+            ),
             *(Part("box", (1.08 * s, 1.08 * side, band), role="second", quat=turn) for turn in turns),
         )
     if kind == "egg":
