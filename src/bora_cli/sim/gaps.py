@@ -111,7 +111,7 @@ GAPS: dict[str, Gap] = {
         Gap("overshoot", 1.0, action_scale=1.14),
         Gap("payload", 1.0, payload=2.0),
         Gap("latency", 1.0, latency=1),
-        Gap("weak_hand", 1.0, hand_force=0.2),
+        Gap("weak_hand", 1.0, hand_force=0.35),
     )
 }
 """Every gap at strength 1.  `deployment` combines the bias with milder versions of the next two; `scale` and
