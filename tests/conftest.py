@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# Before torch is imported: networks this small are several times slower on two threads of a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from bora_cli.evaluate.workers import Workers
 
