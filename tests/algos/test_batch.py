@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bora_cli.algos.batch import Batch, concat, draw, draw_mixed
+from bora_cli.algos.batch import Batch, concat, draw, draw_mixed, elsewhere
 from bora_cli.errors import DataError
 
 
@@ -46,3 +46,14 @@ def test_messages() -> None:
         make(2).need("a_base")
     with pytest.raises(DataError, match="empty buffer"):
         draw(np.random.default_rng(0), 0, 4)
+
+
+def test_elsewhere_is_a_permutation_that_keeps_neighbours() -> None:
+    """Every number is used once; nearly all rows keep their neighbour; hardly any row keeps its own."""
+    episode = np.repeat(np.arange(12), 25)
+    rows = elsewhere(episode, np.random.default_rng(0))
+    assert sorted(rows) == list(range(300))
+    assert (np.diff(rows) == 1).mean() > 0.95
+    assert (rows == np.arange(300)).mean() < 0.2
+    assert not np.array_equal(rows, elsewhere(episode, np.random.default_rng(1)))
+    assert sorted(elsewhere(np.zeros(5, int), np.random.default_rng(0))) == list(range(5))

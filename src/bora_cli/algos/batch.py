@@ -104,3 +104,16 @@ def draw_mixed(
     """
     half = batch // 2
     return draw(rng, n_offline, half), draw(rng, n_online, batch - half)
+
+
+def elsewhere(episode: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return for every row the row to borrow a number from, a permutation int [n]; a control for advantages.
+
+    episode: int [n], episode of each row, rows of one episode next to each other.  The episodes are put in
+    random order and the whole sequence is turned by a random amount.  So neighbours keep their neighbours,
+    and all sums over windows have the spread they had; what is lost is which action a number was about.
+    """
+    ids, start, length = np.unique(episode, return_index=True, return_counts=True)
+    order = rng.permutation(len(ids))
+    rows = np.concatenate([np.arange(start[i], start[i] + length[i]) for i in order])
+    return np.roll(rows, int(rng.integers(len(rows)))).astype(np.int64)

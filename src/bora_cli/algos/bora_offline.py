@@ -61,11 +61,15 @@ class OfflineConfig(BaseModel):
     critic_lr: float = Field(default=3e-4, gt=0, description="critic learning rate")
 
     # advantages
-    advantage: Literal["v_gae", "q_minus_v", "constant"] = Field(
+    advantage: Literal["v_gae", "q_minus_v", "given", "constant"] = Field(
         default="v_gae",
-        description="v_gae = cross-fitted V over real time; q_minus_v = chunk critic (paper);"
-        " constant = 1 everywhere, the control that shows what the critic adds",
+        description="v_gae = cross-fitted V over real time; q_minus_v = chunk critic (paper); given = those the"
+        " windows carry; constant = 1 everywhere, the control that shows what the critic adds",
     )
+    shuffle: bool = Field(
+        default=False, description="give every tick the advantage of another episode's, a control"
+    )
+    flip: bool = Field(default=False, description="follow the opposite of the advantages, a control")
     gae_lambda: float = Field(default=0.9, ge=0, le=1, description="GAE lambda per tick (q_minus_v)")
     adv_clip: float = Field(default=2.0, gt=0, description="normalised advantages are clipped to +- this")
     center: bool = Field(
@@ -176,20 +180,23 @@ def advantages(batch: Batch, config: OfflineConfig, critic: Critic | None = None
     """Return raw advantages of the dataset actions, float [B, H], 0 outside the mask.
 
     q_minus_v (paper): delta_i = q_i - v_i with the ensemble mean, summed by `gae` along the chunk.
-    v_gae (ours, default): `batch.adv`, cross-fitted V over real time (see `value`).
-    constant: 1, so that the surrogate becomes plain regression of the sample; a control.
+    v_gae (ours, default): `batch.adv`, cross-fitted V over real time (see `value`).  given: `batch.adv` too.
+    Controls.  constant: 1, so that the surrogate becomes plain regression of the sample.  shuffle: `batch.adv`,
+    which whoever made the batch took from elsewhere (`batch.elsewhere`).  flip: all of it with the other sign.
     Raises DataError if the batch lacks `adv` where it is needed.
     """
     if config.advantage == "constant":
         return batch.mask.clone()
-    if config.advantage == "v_gae":
-        return batch.need("adv") * batch.mask
-    if critic is None:
+    if config.shuffle or config.advantage != "q_minus_v":
+        adv = batch.need("adv") * batch.mask
+    elif critic is None:
         raise ConfigError(
             "Advantage q_minus_v was asked for without a critic.", "Train the chunk critic first."
         )
-    delta = critic.q(batch.z, batch.s, batch.a).mean(0) - critic.v(batch.z, batch.s, batch.a)
-    return gae(delta, batch.d, batch.mask, gamma=config.gamma, lam=config.gae_lambda)
+    else:
+        delta = critic.q(batch.z, batch.s, batch.a).mean(0) - critic.v(batch.z, batch.s, batch.a)
+        adv = gae(delta, batch.d, batch.mask, gamma=config.gamma, lam=config.gae_lambda)
+    return -adv if config.flip else adv
 
 
 def open_gate(adv: Tensor, mask: Tensor, config: OfflineConfig) -> Tensor:

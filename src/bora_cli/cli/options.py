@@ -40,6 +40,7 @@ MISTAKES = (
 )
 OPERATORS = ("simulated",)
 METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
+ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")
 RESIDUALS = ("constant", "low_rank", "mlp")

@@ -14,7 +14,7 @@ from bora_cli.errors import ConfigError
 TAKES = {
     "cp": ("--backbone", "--updates", "--preset"),
     "filtered_bc": ("--backbone", "--updates", "--preset"),
-    "bora": ("--backbone", "--init", "--updates", "--preset"),
+    "bora": ("--backbone", "--init", "--updates", "--preset", "--advantages"),
     "bc_interventions": ("--init",),
 }
 """What a method of `bora train` takes beside the options that all take."""
@@ -58,6 +58,14 @@ def train_command(
     seed: o.Seed = 0,
     updates: Updates = None,
     preset: Preset = "sim",
+    advantages: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help=f"What bora follows: {o.choice(o.ADVANTAGES)}.",
+            callback=o.known("kind of advantages", o.ADVANTAGES),
+        ),
+    ] = "learned",
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
@@ -85,6 +93,7 @@ def train_command(
             seed=seed,
             updates=updates,
             preset=preset,
+            advantages=advantages,
             progress=progress,
         )
     ui.report(result, json)

@@ -58,11 +58,17 @@ class Buffer:
 class Sampler:
     """Draws batches from a buffer in normalised units.
 
-    per_tick: optional float [M], a number per tick (an advantage) that becomes Batch.adv.
+    per_tick: optional float [M], a number per tick (an advantage) that becomes Batch.adv.  per_window: float
+    [n, H], the same for every tick of every window.
     """
 
     def __init__(
-        self, buffer: Buffer, state: Normalizer, action: Normalizer, per_tick: Tensor | None = None
+        self,
+        buffer: Buffer,
+        state: Normalizer,
+        action: Normalizer,
+        per_tick: Tensor | None = None,
+        per_window: Tensor | None = None,
     ) -> None:
         w = buffer.windows
         self.tokens = buffer.tokens
@@ -81,7 +87,9 @@ class Sampler:
         }
         if per_tick is not None:
             ticks = self.start[:, None] + torch.arange(w.action.shape[1])
-            self.columns["adv"] = per_tick[ticks.clamp(max=len(per_tick) - 1)] * self.columns["mask"]
+            per_window = per_tick[ticks.clamp(max=len(per_tick) - 1)]
+        if per_window is not None:
+            self.columns["adv"] = per_window * self.columns["mask"]
 
     def __len__(self) -> int:
         return len(self.start)

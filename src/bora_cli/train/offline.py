@@ -28,13 +28,21 @@ from bora_cli.models.nn import Sizes, fit_contexts
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
-from bora_cli.train.phases import Run, cross_fitted_advantages, fit_critic, improve, warm_up
+from bora_cli.train.phases import Run, fit_critic, improve, judge, warm_up
 from bora_cli.train.residual import fit_residual, require_made_by
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
 Progress = Callable[[str, int, int], None]
 METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
+ADVANTAGES: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "q_minus_v": {"advantage": "q_minus_v"},
+    "constant": {"advantage": "constant"},
+    "random": {"shuffle": True},
+    "flipped": {"flip": True},
+}
+"""What `bora` may follow: the preset's advantages, the chunk critic's, or one of three controls."""
 
 HORIZON, EXECUTE = 8, 4
 STATE_FLOOR, ACTION_FLOOR = 1e-3, 0.02
@@ -51,16 +59,25 @@ def train(
     seed: int = 0,
     updates: int | None = None,
     preset: str = "sim",
+    advantages: str = "learned",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a policy on datasets and write it as a checkpoint to `out`.
 
     init: for `bora`, the CP Base that spares the warm-up; for `bc_interventions`, the policy that was corrected.
     updates: of the behaviour-cloning warm-up; the later phases scale with it.  preset: sim or paper.
+    advantages: for `bora`, a word of `ADVANTAGES`.
     Raises ConfigError, DataError, CheckpointError for bad input before training, TrainingDiverged during it.
     """
     if method not in METHODS:
         raise ConfigError(f"Unknown method '{method}'.", f"Methods: {', '.join(METHODS)}.")
+    if advantages not in ADVANTAGES:
+        raise ConfigError(f"Unknown advantages '{advantages}'.", f"Advantages: {', '.join(ADVANTAGES)}.")
+    if advantages != "learned" and method != "bora":
+        raise ConfigError(
+            f"{method} follows no advantages, so advantages {advantages} would go unused.",
+            "Leave it out, or train bora.",
+        )
     if method == "bc_interventions":
         return _clone_corrections(data, Path(out), init, seed, progress)
     if init is not None and method != "bora":
@@ -75,6 +92,7 @@ def train(
     warm = load_trained(init) if init is not None else None
     source = backbone or (warm.backbone if warm is not None else TINY)
     cp, offline, value = _configs(preset, updates)
+    offline = offline.model_copy(update=ADVANTAGES[advantages])
 
     vlm = load_backbone(source)
     if warm is not None and warm.backbone_hash != vlm.hash:
@@ -98,7 +116,8 @@ def train(
         actor,
         source,
         vlm.hash,
-        _provenance(method, paths, buffer, seed, preset, offline, cp, init, time.monotonic() - started),
+        _provenance(method, paths, buffer, seed, preset, offline, cp, init, time.monotonic() - started)
+        | ({"advantages": advantages} if method == "bora" else {}),
         critic,
     )
     save_trained(out, trained)
@@ -127,8 +146,7 @@ def _learn(
         constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
         return improve(run, run.sampler, expert, rows, cp, constant), None
     critic = fit_critic(run, offline)
-    per_tick = cross_fitted_advantages(run, value) if offline.advantage == "v_gae" else None
-    judged = Sampler(run.buffer, actor.state, actor.action, per_tick)
+    judged = judge(run, actor, critic, offline, value)
     return improve(run, judged, expert, rows, cp, offline, critic), critic
 
 

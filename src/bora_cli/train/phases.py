@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bora_cli.algos.batch import draw
+from bora_cli.algos.batch import draw, elsewhere
 from bora_cli.algos.bora_offline import OfflineConfig, actor_loss, advantages, critic_loss
 from bora_cli.algos.cp import CPConfig
 from bora_cli.algos.schedules import cosine
@@ -28,6 +28,7 @@ from bora_cli.algos.value import (
 from bora_cli.models.consistency import ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig, StateValue, ValueConfig
 from bora_cli.models.nn import Sizes, fit_contexts, polyak_update
+from bora_cli.models.policy import Actor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, Sampler
 from bora_cli.train.clone import LOG_EVERY, Progress, adamw, clone, set_rate, step
@@ -126,6 +127,29 @@ def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
             predictions.append(value(tokens[0].float(), state))
     values = out_of_fold(predictions, fold)
     return episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
+
+
+def judge(
+    run: Run, actor: Actor, critic: ChunkCritic, config: OfflineConfig, value: ValueFitConfig
+) -> Sampler:
+    """Return a sampler whose batches carry the advantages that `advantages` does not compute from the critic."""
+    buffer = run.buffer
+    if config.advantage == "v_gae":
+        per_tick = cross_fitted_advantages(run, value)
+        if config.shuffle:
+            of_tick = np.repeat(np.arange(len(buffer.episodes)), np.diff(buffer.first))
+            per_tick = per_tick[torch.from_numpy(elsewhere(of_tick, run.rng("shuffle")))]
+        return Sampler(buffer, actor.state, actor.action, per_tick)
+    if config.shuffle and config.advantage == "q_minus_v":
+        learned = config.model_copy(update={"shuffle": False, "flip": False})
+        batches = (
+            run.sampler.rows(rows)
+            for rows in np.split(np.arange(len(buffer)), range(1024, len(buffer), 1024))
+        )
+        per_window = torch.cat([advantages(batch, learned, critic) for batch in batches])
+        order = torch.from_numpy(elsewhere(buffer.windows.episode, run.rng("shuffle")))
+        return Sampler(buffer, actor.state, actor.action, per_window=per_window[order])
+    return Sampler(buffer, actor.state, actor.action)
 
 
 def improve(
