@@ -119,21 +119,28 @@ def print_error(message: str, hint: str = "") -> None:
 
 def print_help(usage: str, about: str, panels: Sequence[tuple[str, Sequence[Entry]]], footer: str) -> None:
     """Print the one-screen help on stdout: a panel per group, an example under each command."""
-    from rich.panel import Panel
-    from rich.table import Table
     from rich.text import Text
 
     console = _console(stderr=False)
     console.print(Text.assemble(("Usage: ", "bold"), usage))
     console.print(about, markup=False, highlight=False)
-    for title, entries in panels:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(width=8, no_wrap=True)
-        table.add_column(no_wrap=True)
+    width = min(console.width, WIDTH)
+
+    def line(left: str, inner: Text, right: str) -> None:
+        console.print(Text.assemble((left, "dim"), inner, (right, "dim")), soft_wrap=True)
+
+    def row(*parts: tuple[str, str]) -> None:
+        inner = Text.assemble(*parts)
+        inner.truncate(width - 4, overflow="ellipsis", pad=True)
+        line("│ ", inner, " │")
+
+    for number, (title, entries) in enumerate(panels):
+        ends = "├┤" if number else "╭╮"
+        line(f"{ends[0]}─ ", Text(title), f" {'─' * (width - len(title) - 5)}{ends[1]}")
         for entry in entries:
-            table.add_row(Text(entry.name, "bold cyan"), entry.summary)
-            table.add_row("", Text(f"$ {entry.example}", "dim"))
-        console.print(Panel(table, title=title, title_align="left", border_style="dim", padding=(0, 1)))
+            row((f"{entry.name:<10}", "bold cyan"), (entry.summary, ""))
+            row((" " * 10, ""), (f"$ {entry.example}", "dim"))
+    line("╰", Text("─" * (width - 2), "dim"), "╯")
     console.print(footer, markup=False, highlight=False)
 
 
