@@ -121,6 +121,25 @@ def test_replay_repeats_what_was_recorded(
     assert result["repeats"] is True
     assert result["ticks"] == result["recorded_ticks"]
     assert result["difference"] == 0.0
+    assert (result["worst_state"], result["worst_tick"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "says", "hint"),
+    [
+        ("traces.parquet", "it is an analysis of episodes", "bora notebook value_traces --run x"),
+        ("demo.json", "it is a demo run", "Its datasets are x/demos"),
+    ],
+)
+def test_what_is_no_dataset_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, file: str, says: str, hint: str
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / file).touch()
+    code, _, err = run(capsys, "data", "info", "x")
+    assert code == 3
+    assert f"No dataset at x: {says}." in err
+    assert hint in err
 
 
 def test_replay_writes_a_film(capsys: pytest.CaptureFixture[str], demos: Path, tmp_path: Path) -> None:

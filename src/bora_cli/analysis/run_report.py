@@ -29,6 +29,7 @@ from bora_cli.analysis.summary import (
 from bora_cli.analysis.tables import cells, comparisons, human, write_results
 from bora_cli.checkpoint import load_trained, package_versions, read_config
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.files import read_json
 from bora_cli.errors import DataError
 from bora_cli.evaluate.evaluate import EvalResult, checkpoint_hash
 from bora_cli.evaluate.film import film
@@ -45,9 +46,10 @@ ROUND_FIELDS = tuple(Round.__dataclass_fields__)
 def report(root: Path, progress: Progress | None = None) -> RunSummary:
     """Write summary.json, results.parquet and report.html of a demo run and return the summary.
 
-    Raises DataError if the run has not been evaluated yet.
+    Raises DataError, before anything is written, if there is no run or if it is not finished.
     """
     root = Path(root)
+    require_finished(root)
     evaluations = _evaluations(root)
     summary = summarise(root, evaluations)
     summary.save(root / "summary.json")
@@ -62,6 +64,29 @@ def report(root: Path, progress: Progress | None = None) -> RunSummary:
         drawn["residual"] = figures.residual_bars(summary.residual)
     write_report(root / "report.html", summary, drawn, _films(root, evaluations, progress))
     return summary
+
+
+def require_finished(root: Path) -> None:
+    """Raise DataError unless `root` is a demo run that lacks nothing but its report."""
+    example = "Name the directory of a `bora demo` run, such as runs/demo-pick_toy-0."
+    if not root.is_dir():
+        raise DataError(f"There is no run at {root}.", example)
+    if not (root / "demo.json").is_file():
+        raise DataError(f"{root} is not a demo run: it has no demo.json.", example)
+    parts = ("evaluations", "online/rounds.json", "analysis/critic.json", "analysis/traces.parquet")
+    missing = next((p for p in parts if not (root / p).exists()), None)
+    if missing is not None:
+        raise DataError(
+            f"The run {root} is not finished: it has no {missing} yet.",
+            f"Go on with `{_command(root, read_json(root / 'demo.json'))}`; it writes the report at its end.",
+        )
+
+
+def _command(root: Path, job: dict[str, Any]) -> str:
+    """Return the command that makes or continues a demo run."""
+    quick = " --quick" if job["quick"] else ""
+    where = shlex.quote(str(root))
+    return f"bora demo --task {job['task']} --seed {job['seed']} --gap {job['gap']}{quick} --out {where}"
 
 
 def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> RunSummary:
@@ -85,8 +110,7 @@ def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> Run
         instruction=next(iter(Dataset.open(root / "demos").episodes(images=False))).prompt,
         preset="quick" if job["quick"] else "full",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=f"bora demo --task {job['task']} --seed {job['seed']} --gap {job['gap']}"
-        f"{' --quick' if job['quick'] else ''} --out {shlex.quote(str(root))}",
+        command=_command(root, job),
         cells=cells(results),
         comparisons=comparisons(results, rng=stream("bootstrap", job["seed"])),
         stages=tuple(Stage(m["name"], "\n".join(m["commands"]), m["seconds"]) for m in marks),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -59,9 +60,11 @@ def report_command(
 ) -> None:
     """Write summary.json and report.html of a demo run afresh."""
     from bora_cli.analysis.run_report import report
+    from bora_cli.data.files import claimed
 
     ui = o.ui_of(ctx)
-    with ui.progress() as progress:
+    claim = claimed(run) if run.is_dir() else nullcontext()  # what is missing is told, not made
+    with claim, ui.progress() as progress:
         report(run, progress=progress)
     _show(ctx, run, json)
 

@@ -132,6 +132,14 @@ def require_datasets(paths: Sequence[Path]) -> None:
                 remedy = f"`bora data repair {path}` brings it back; a rewrite was interrupted."
             elif (path / "meta" / "bora.json").is_file():
                 remedy = f"`bora data repair {path}` makes it again."
+            elif (path / "traces.parquet").is_file():
+                what = "it is an analysis of episodes"
+                remedy = f"Look at it with `bora notebook value_traces --run {path}`."
+            elif (path / "demo.json").is_file():
+                what = "it is a demo run"
+                remedy = (
+                    f"Its datasets are {path / 'demos'}, {path / 'rollouts'} and {path / 'online/episodes'}."
+                )
             raise DataError(f"No dataset at {path}: {what}.", remedy)
 
 

@@ -49,11 +49,11 @@ class Replay:
     def to_json(self) -> dict[str, Any]:
         names = ("episode", "ticks", "recorded_ticks", "success", "recorded_success", "difference")
         numbers = {name: getattr(self, name) for name in names}
+        worst = {"worst_state": self.worst_state, "worst_tick": self.worst_tick}
         return {
             "repeats": self.repeats,
             **numbers,
-            "worst_state": self.worst_state,
-            "worst_tick": self.worst_tick,
+            **(worst if self.difference > 0 else dict.fromkeys(worst)),
         }
 
 
