@@ -7,6 +7,8 @@
     |   +-- CorruptEpisode     an episode's files disagree with its metadata
     +-- DeviceError            a device is missing or unusable
     |   +-- MissingSystemLibrary
+    |   +-- NoDevice           none was found, or not the one that was asked for
+    |   +-- DevicePermission   it is there, but this person may not open it
     +-- RobotFault             something is wrong on the way to the motors
     |   +-- LimitViolation     a command was outside the safety limits
     +-- CheckpointError        a checkpoint cannot be loaded or does not fit
@@ -60,6 +62,14 @@ class DeviceError(BoraError):
 
 class MissingSystemLibrary(DeviceError):
     """A shared library of the operating system is missing."""
+
+
+class NoDevice(DeviceError):
+    """No device was found, or not the one that was asked for."""
+
+
+class DevicePermission(DeviceError):
+    """A device is there, but this person may not open it."""
 
 
 class RobotFault(BoraError):
