@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (
             ["collect", "--task", "pick_toi", "--out", "x"],
             "'pick_toi' is not a task. Did you mean 'pick_toy'?"
-            " Expected one of: pick_toy, open_box, press_button.",
+            " Expected one of: pick_toy, open_box, press_button, pick_place, pull_tissue.",
         ),
         (
             ["collect", "--task", "pick_toy", "--out", "x", "--gap", "deploiment@2"],

@@ -15,16 +15,21 @@ SEEDS = (620_100, 620_101)
 GOLDEN: dict[tuple[str, str, int], tuple[str, str]] = {
     ("pick_toy", "standard", 620100): ("57de53b3f512bc16", "b7f2123c24493779"),
     ("pick_toy", "standard", 620101): ("5ef74553526d22fb", "b97fad0dde720aff"),
-    ("pick_toy", "unseen", 620100): ("1a935a291788e376", "4ccaad5bb55475da"),
-    ("pick_toy", "unseen", 620101): ("d8ac69718afb4f11", "3bf608fb5656a21b"),
+    ("pick_toy", "unseen,hue=held_out", 620100): ("1a935a291788e376", "4ccaad5bb55475da"),
+    ("pick_toy", "unseen,hue=held_out", 620101): ("d8ac69718afb4f11", "3bf608fb5656a21b"),
     ("open_box", "standard", 620100): ("510d44187782c5cd", "57cb0306d16561a0"),
     ("open_box", "standard", 620101): ("a0a40104e2c8c2fb", "08fc39956c5b4216"),
-    ("open_box", "unseen", 620100): ("5640071fdbf4752c", "6d8b33dac7136d6c"),
-    ("open_box", "unseen", 620101): ("b77d90fc9cd5ca25", "b4e7eb7b2e87c057"),
+    ("open_box", "unseen,hue=held_out", 620100): ("5640071fdbf4752c", "6d8b33dac7136d6c"),
+    ("open_box", "unseen,hue=held_out", 620101): ("b77d90fc9cd5ca25", "b4e7eb7b2e87c057"),
     ("press_button", "standard", 620100): ("6180acf6c7a53683", "5ae55f2b6ed63f58"),
     ("press_button", "standard", 620101): ("922fed2793242cb2", "39a8fe5d01140939"),
-    ("press_button", "unseen", 620100): ("c69277c29df3414c", "5993fda2c2a0fd9c"),
-    ("press_button", "unseen", 620101): ("45127d7b06c9d3ce", "cf863c9d7edba9f7"),
+    ("press_button", "unseen,hue=held_out", 620100): ("c69277c29df3414c", "5993fda2c2a0fd9c"),
+    ("press_button", "unseen,hue=held_out", 620101): ("45127d7b06c9d3ce", "cf863c9d7edba9f7"),
+    ("pick_toy", "unseen", 620100): ("1a935a291788e376", "7ab9035cddb8b026"),
+    ("pick_place", "standard", 620100): ("e1b1bd02ca22ad4f", "32a26096ebb86d68"),
+    ("pick_place", "unseen", 620100): ("67c76652cbe8dcfd", "675864787b4fb8bd"),
+    ("pull_tissue", "standard", 620100): ("55feae7f89f1d238", "2b8d7ba34cbac90f"),
+    ("pull_tissue", "unseen", 620100): ("0264c0154c9967ba", "6623392a03870120"),
 }
 """(task, setting, scene seed) -> digests of states and of images."""
 

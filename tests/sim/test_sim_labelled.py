@@ -50,10 +50,10 @@ def test_nothing_held_out_is_ever_shown(compositions: list[Composition]) -> None
                 assert not inside(size, ranges["unseen"])
             for rgb in (item.palette.main, item.palette.second, item.palette.light):
                 hue, saturation, _ = colorsys.rgb_to_hsv(*rgb)
-                assert saturation < 0.06 or not inside(hue, HUES["unseen"])
+                assert saturation < 0.06 or not inside(hue, HUES["held_out"])
         look = composition.appearance
         for rgb in (look.table, look.wall, look.floor):
-            assert not inside(colorsys.rgb_to_hsv(*rgb)[0], HUES["unseen"])
+            assert not inside(colorsys.rgb_to_hsv(*rgb)[0], HUES["held_out"])
     expected = {(task, k) for task in TASKS for k in (*TABLE[task].kinds["standard"], INVENTED)}
     assert kinds == expected
 

@@ -16,6 +16,7 @@ from bora_cli.seeds import stream
 from bora_cli.sim.arm_hand import POSTURES
 from bora_cli.sim.operator import CORRECTOR, EXPERT, OperatorStyle, SimulatedOperator
 from bora_cli.sim.scene import draw_layout
+from bora_cli.sim.scene_options import SceneOptions
 from bora_cli.sim.simulation import Simulation
 from bora_cli.sim.state import Privileged, StepResult
 from bora_cli.sim.tasks import TASKS
@@ -76,7 +77,7 @@ def test_every_instruction_means_one_of_the_two(task: str, setting: str) -> None
 @pytest.mark.parametrize("task", PAIRED)
 def test_new_colours_and_kinds_are_told_apart_by_words_that_are_not_new(task: str) -> None:
     for seed in SEEDS:
-        item = draw_layout(task, "unseen", seed).item
+        item = draw_layout(task, "unseen", seed, SceneOptions(hue="held_out")).item
         assert name_colour(item.palette.main) in HELD_OUT_COLOURS
         side = "left" if item.y > item.other.y else "right"
         assert all(side in text.split() for text in TASKS[task].instructions(item))

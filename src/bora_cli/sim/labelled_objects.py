@@ -63,13 +63,13 @@ def draw_colours(rng: Rng, hue: float | None = None) -> Palette:
     hue: of the main colour, drawn if None.  The second role is a paler neighbour, a second hue or a grey.
     """
     if hue is None:
-        hue = pick(HUES["standard"], float(rng.random()))
+        hue = pick(HUES["seen"], float(rng.random()))
     saturation, value = float(rng.uniform(0.5, 0.92)), float(rng.uniform(0.6, 0.97))
     style = rng.random()
     if style < 0.5:
         second = colour(hue, 0.4 * saturation, 0.5 * (1.0 + value))
     elif style < 0.8:
-        other = pick(HUES["standard"], float(rng.random()))
+        other = pick(HUES["seen"], float(rng.random()))
         second = colour(other, float(rng.uniform(0.2, 0.9)), float(rng.uniform(0.4, 0.95)))
     else:
         second = colour(hue, 0.05, float(rng.uniform(0.25, 0.95)))

@@ -122,7 +122,7 @@ def compose(rng: Rng) -> Composition:
 def _draw_bin(rng: Rng) -> Bin:
     """Draw a bin somewhat further around than the task's, of any dark to middle grey."""
     x, y = float(rng.uniform(0.40, 0.54)), float(rng.uniform(-0.24, -0.15))
-    return Bin(x, y, draw_bin_palette(rng, "standard"))
+    return Bin(x, y, draw_bin_palette(rng, "seen"))
 
 
 def _place(

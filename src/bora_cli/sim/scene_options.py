@@ -1,4 +1,4 @@
-"""Switches of a scene that have nothing to do with its setting: colour, light, table, camera, other objects.
+"""Switches of a scene that have nothing to do with its setting: hue, light, table, camera, other objects.
 
 The setting (standard or unseen) decides about kinds and sizes.  These switches say how freely everything
 around varies.  Each draws from a stream of its own, so none moves another, and none but `distractors` touches
@@ -14,25 +14,25 @@ from difflib import get_close_matches
 from typing import Any
 
 from bora_cli.errors import ConfigError
-from bora_cli.sim.variation import require_setting
+from bora_cli.sim.variation import HUES, require_setting
 
-HUES = ("setting", "seen", "held_out", "any")
 RANGES = ("fixed", "usual", "wide")
 MAX_DISTRACTORS = 3
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How freely scenes vary beyond their setting; the default is what has always been drawn.
+    """How freely scenes vary beyond their setting; every default is also what demonstrations are drawn from.
 
-    hue: of the object: as the setting says, seen (the standard hues), held_out (the unseen ones) or any.
+    hue: of the objects: seen (those of pre-training), held_out (green and violet, never in pre-training) or
+    any.
     light: direction, brightness and, when wide, colour temperature.  table: colours of table and backdrop
     and, when wide, planks.  camera: place of the scene camera and, when wide, its aim and field of view.
     Each of these three is fixed (no variation), usual or wide.  distractors: 0 .. 3 objects of other tasks.
     Raises ConfigError for anything else.
     """
 
-    hue: str = "setting"
+    hue: str = "seen"
     light: str = "usual"
     table: str = "usual"
     camera: str = "usual"
@@ -56,7 +56,7 @@ class SceneOptions:
 
 
 _KNOWN: dict[str, tuple[Any, ...]] = {
-    "hue": HUES,
+    "hue": tuple(HUES),
     "light": RANGES,
     "table": RANGES,
     "camera": RANGES,

@@ -1,9 +1,9 @@
-"""What varies between scenes, in one table: kinds, sizes and hues of the standard and of the unseen setting.
+"""What varies between scenes, in one table: kinds and sizes of the standard and of the unseen setting, and hues.
 
-The unseen setting takes all three from outside the standard setting at once: an object *kind* that the
-standard setting never shows, a *size* outside its range and a *hue* from the held-out bands.  Everything else
-(pose, physics, light, table, camera) is drawn from the same distributions, from streams of their own, so that
-both settings agree in them for equal scene seeds.
+The unseen setting takes both from outside the standard setting at once: an object *kind* that the standard
+setting never shows and a *size* outside its range.  Everything else (pose, physics, hue, light, table, camera)
+is drawn from the same distributions, from streams of their own, so that both settings agree in them for equal
+scene seeds.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class TaskVariation:
 
 
 HUES: dict[str, Intervals] = {
-    "standard": ((0.0, 0.27), (0.41, 0.71), (0.86, 1.0)),
-    "unseen": ((0.29, 0.39), (0.73, 0.84)),
+    "seen": ((0.0, 0.27), (0.41, 0.71), (0.86, 1.0)),
+    "held_out": ((0.29, 0.39), (0.73, 0.84)),
     "any": ((0.0, 1.0),),
 }
 """Hue of an object's main colour, 0..1: everything but green and violet, against green and violet."""
@@ -54,7 +54,7 @@ COLOURS: tuple[tuple[str, float], ...] = (
 )
 """Names of hues, each up to its upper limit."""
 HELD_OUT_COLOURS = ("green", "violet")
-"""Names that only hues of the unseen setting have."""
+"""Names that only held-out hues have."""
 HUES_APART = 0.12
 """Least distance of the main hues of two objects between which a colour word decides."""
 
@@ -116,16 +116,16 @@ def draw_kind(rng: np.random.Generator, task: str, setting: str) -> str:
     return kinds[int(rng.random() * len(kinds))]
 
 
-def draw_palette(rng: np.random.Generator, setting: str) -> Palette:
+def draw_palette(rng: np.random.Generator, hues: str) -> Palette:
     """Draw the colours of an object: a strong main colour and a paler neighbour of it for the second role."""
-    return _paint(rng, pick(HUES[setting], float(rng.random())))
+    return _paint(rng, pick(HUES[hues], float(rng.random())))
 
 
-def draw_palettes(rng: np.random.Generator, setting: str) -> tuple[Palette, Palette]:
+def draw_palettes(rng: np.random.Generator, hues: str) -> tuple[Palette, Palette]:
     """Draw the colours of two objects whose main colours differ in name and by at least `HUES_APART`."""
-    hue = pick(HUES[setting], float(rng.random()))
+    hue = pick(HUES[hues], float(rng.random()))
     first = _paint(rng, hue)
-    return first, _paint(rng, pick(_hues_besides(hue, setting), float(rng.random())))
+    return first, _paint(rng, pick(_hues_besides(hue, hues), float(rng.random())))
 
 
 def name_colour(rgb: Rgb) -> str:
@@ -137,16 +137,16 @@ def _name_hue(hue: float) -> str:
     return next(name for name, upper in COLOURS if hue <= upper)
 
 
-def _hues_besides(hue: float, setting: str) -> Intervals:
-    """Return the hues of a setting that are called otherwise than this one and lie apart from it."""
+def _hues_besides(hue: float, hues: str) -> Intervals:
+    """Return those of an entry of `HUES` that are called otherwise than this one and lie apart from it."""
     uppers = [upper for _, upper in COLOURS]
     edges = {(hue + d) % 1.0 for d in (-HUES_APART, HUES_APART)} | {0.0, *uppers}
-    edges |= {edge for interval in HUES[setting] for edge in interval}
+    edges |= {edge for interval in HUES[hues] for edge in interval}
     found = []
     for low, high in pairwise(sorted(edges)):
         middle = 0.5 * (low + high)
         apart = abs((middle - hue + 0.5) % 1.0 - 0.5) > HUES_APART
-        inside = any(a <= middle <= b for a, b in HUES[setting])
+        inside = any(a <= middle <= b for a, b in HUES[hues])
         if inside and apart and _name_hue(middle) != _name_hue(hue):
             found.append((low, high))
     return tuple(found)

@@ -22,21 +22,17 @@ F64 = NDArray[np.float64]
 class Streams:
     """Independent generators of one scene, one per purpose.
 
-    hue: where objects take their hue from, see `SceneOptions`.
+    hue: the entry of `HUES` from which objects take their colours.
     """
 
     shape: np.random.Generator
     layout: np.random.Generator
     physics: np.random.Generator
     appearance: np.random.Generator
-    hue: str = "setting"
-
-    def hues(self, setting: str) -> str:
-        """Return the entry of `HUES` from which objects of a setting take their colours."""
-        return {"seen": "standard", "held_out": "unseen", "any": "any"}.get(self.hue, setting)
+    hue: str = "seen"
 
 
-def draw_streams(scene_seed: int, hue: str = "setting", prefix: str = "") -> Streams:
+def draw_streams(scene_seed: int, hue: str = "seen", prefix: str = "") -> Streams:
     """Return the generators of a scene seed; prefix: tells those of another object in the scene apart."""
     shape, layout, physics, appearance = (
         stream(prefix + name, scene_seed) for name in ("shape", "layout", "physics", "appearance")

@@ -88,7 +88,7 @@ class OpenBox:
             handle=handle,
             damping=float(streams.physics.uniform(0.005, 0.02)),
             friction_share=float(streams.physics.uniform(0.60, 0.75)),
-            palette=draw_palette(streams.appearance, streams.hues(setting)),
+            palette=draw_palette(streams.appearance, streams.hue),
         )
 
     def add_to(self, spec: Any, item: BoxItem) -> None:

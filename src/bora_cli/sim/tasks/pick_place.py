@@ -15,11 +15,13 @@ from bora_cli.sim.tasks.pick_toy import heading
 from bora_cli.sim.variation import (
     HELD_OUT_COLOURS,
     TABLE,
+    Intervals,
     colour,
     draw_kind,
     draw_palettes,
     draw_size,
     name_colour,
+    pick,
 )
 
 NOUNS = {
@@ -35,6 +37,12 @@ BIN_REACH = 0.07
 """Half-width of the bin's inside, m."""
 BIN_WALL = 0.004
 BIN_HEIGHT = 0.044
+BIN_GREYS: dict[str, Intervals] = {
+    "seen": ((0.34, 0.46),),
+    "held_out": ((0.80, 0.92),),
+    "any": ((0.34, 0.46), (0.80, 0.92)),
+}
+"""Brightness of the bin, by the entry of `HUES` in force."""
 LOW = 0.05
 """Height below which an object lies in the bin, m."""
 AWAY = 0.06
@@ -142,11 +150,9 @@ class PickPlace:
         place = float(layout.uniform(0.42, 0.52)), float(layout.uniform(-0.22, -0.17))
         target, other = (
             _draw_object(streams, setting, at, paint)
-            for at, paint in zip(
-                beside, draw_palettes(streams.appearance, streams.hues(setting)), strict=True
-            )
+            for at, paint in zip(beside, draw_palettes(streams.appearance, streams.hue), strict=True)
         )
-        goal = Bin(*place, draw_bin_palette(streams.appearance, streams.hues(setting)))
+        goal = Bin(*place, draw_bin_palette(streams.appearance, streams.hue))
         return replace(target, goal=goal, other=other)
 
     def add_to(self, spec: Any, item: PlaceItem) -> None:
@@ -233,9 +239,9 @@ def add_bin(spec: Any, goal: Bin) -> None:
     add_parts(body, parts, goal.palette, prefix="bin", mass=0.5, surface=Surface())
 
 
-def draw_bin_palette(rng: np.random.Generator, setting: str) -> Palette:
-    """Draw the greys of a bin: dark, or pale in the unseen setting."""
-    value = float(rng.uniform(0.0, 0.12)) + (0.34 if setting == "standard" else 0.80)
+def draw_bin_palette(rng: np.random.Generator, hues: str) -> Palette:
+    """Draw the greys of a bin: dark where hues are seen ones, pale where they are held out, or either."""
+    value = pick(BIN_GREYS[hues], float(rng.random()))
     return Palette(
         main=colour(0.6, 0.05, value),
         second=colour(0.6, 0.03, min(1.0, value + 0.16)),

@@ -66,7 +66,7 @@ class PickToy:
             parts=toy_parts(kind, half_width),
             mass=float(streams.physics.uniform(0.05, 0.15)),
             friction=float(streams.physics.uniform(0.6, 1.1)),
-            palette=draw_palette(streams.appearance, streams.hues(setting)),
+            palette=draw_palette(streams.appearance, streams.hue),
         )
 
     def add_to(self, spec: Any, item: ToyItem) -> None:

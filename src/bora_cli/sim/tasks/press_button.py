@@ -72,7 +72,7 @@ class PressButton:
             height=height,
             housing=housing_parts(kind, height),
             stiffness=float(streams.physics.uniform(150.0, 350.0)),
-            palette=draw_palette(streams.appearance, streams.hues(setting)),
+            palette=draw_palette(streams.appearance, streams.hue),
         )
 
     def add_to(self, spec: Any, item: ButtonItem) -> None:

@@ -101,9 +101,7 @@ class PullTissue:
             beside.reverse()
         target, other = (
             _draw_box(streams, setting, at, paint)
-            for at, paint in zip(
-                beside, draw_palettes(streams.appearance, streams.hues(setting)), strict=True
-            )
+            for at, paint in zip(beside, draw_palettes(streams.appearance, streams.hue), strict=True)
         )
         return replace(target, other=other)
 
