@@ -54,6 +54,18 @@ def info(name: str, value: Any) -> Damage:
     return change
 
 
+def statistic(feature: str, name: str, value: Any) -> Damage:
+    """Set one entry of meta/stats.json."""
+
+    def change(root: Path) -> None:
+        file = root / "meta/stats.json"
+        stats = json.loads(file.read_text())
+        stats[feature][name] = value
+        file.write_text(json.dumps(stats))
+
+    return change
+
+
 def text(path: str, content: str) -> Damage:
     return lambda root: (root / path).write_text(content)
 
@@ -208,6 +220,28 @@ CASES: dict[str, tuple[str, Damage, str]] = {
         "png",
         info("features", {}),
         "meta/info.json lists other features than meta/bora.json",
+    ),
+    "statistics empty": ("png", text("meta/stats.json", "{}"), "meta/stats.json is wrong about action, "),
+    "statistics a list": ("png", text("meta/stats.json", "[]"), "meta/stats.json is wrong about action, "),
+    "statistics of other data": (
+        "png",
+        statistic("action", "mean", [0.0, 0.0, 9.0]),
+        "meta/stats.json is wrong about action.",
+    ),
+    "statistics of texts": (
+        "png",
+        statistic("next.reward", "std", ["a"]),
+        "meta/stats.json is wrong about next.reward.",
+    ),
+    "statistics not a number": (
+        "png",
+        statistic("observation.state", "q50", [float("nan"), 0.0]),
+        "meta/stats.json is wrong about observation.state.",
+    ),
+    "statistics of other images": (
+        "video",
+        statistic("observation.images.wrist", "max", [[[7.0]]] * 3),
+        "meta/stats.json is wrong about observation.images.wrist.",
     ),
     # the rows
     "row torn": ("png", cut(ROW, 0.6), "file-001.parquet cannot be read"),

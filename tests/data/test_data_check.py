@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from episode_factory import SPEC, H, P, make_dataset, make_decision, make_episode
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bora_cli.data import episode_check
 from bora_cli.data.check import Finding, check
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.repair import repair
 
 SEEN = {"task": "pick", "setting": "standard", "gap": "none", "renderer": "egl", "profile_hash": "aa"}
 
@@ -112,9 +118,9 @@ def test_damaged_columns_are_found(
 
 
 def test_limits_may_be_touched(dataset: Dataset) -> None:
-    rewrite(
-        data_file(dataset, 0), "action", lambda a: np.where(np.arange(6)[:, None] % 2, SPEC.low, SPEC.high)
-    )
+    episode = make_episode(6, seed=4)
+    episode.action[:] = np.where(np.arange(6)[:, None] % 2, SPEC.low, SPEC.high)
+    dataset.append(episode)
     assert check(dataset.root) == []
 
 
@@ -124,9 +130,11 @@ def test_a_success_that_was_not_terminated_is_suspicious(dataset: Dataset) -> No
 
 
 def test_human_ticks_without_a_command_are_suspicious(dataset: Dataset) -> None:
-    rewrite(data_file(dataset, 1), "action.human", lambda a: a * np.nan)
+    episode = make_episode([P] * 3 + [H] * 4, seed=4)
+    episode.human[:] = np.nan
+    dataset.append(episode)
     assert "4 ticks driven by a person have no human command, first at tick 3" in only(
-        check(dataset.root), 1, "warning"
+        check(dataset.root), 3, "warning"
     )
 
 
@@ -202,6 +210,52 @@ def test_a_damaged_header_is_a_warning_that_opening_cures(dataset: Dataset) -> N
     assert "is not valid JSON" in only(check(dataset.root), None, "warning")
     Dataset.open(dataset.root)
     assert check(dataset.root) == []
+
+
+@pytest.mark.parametrize(
+    ("feature", "name"), [("action", "std"), ("timestamp", "count"), ("observation.images.scene", "mean")]
+)
+def test_wrong_statistics_are_found_and_repair_is_the_remedy(
+    dataset: Dataset, feature: str, name: str
+) -> None:
+    file = dataset.root / "meta/stats.json"
+    before = json.loads(file.read_text())
+    changed = np.asarray(before[feature][name], np.float64) * 1.01
+    file.write_text(json.dumps(before | {feature: before[feature] | {name: changed.tolist()}}))
+    assert only(check(dataset.root), None) == f"meta/stats.json is wrong about {feature}."
+    assert "`bora data repair`" in check(dataset.root)[0].remedy
+    repair(dataset.root)
+    assert check(dataset.root) == []
+    assert json.loads(file.read_text()) == before
+
+
+def test_statistics_of_an_append_that_came_meanwhile_are_not_wrong(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = episode_check.decision_problems
+
+    def append_and_look(*about: Any) -> Iterator[Any]:
+        monkeypatch.undo()
+        dataset.append(make_episode(3, seed=9))
+        return look(*about)
+
+    monkeypatch.setattr("bora_cli.data.check.decision_problems", append_and_look)
+    found = check(dataset.root)
+    assert "total_episodes 4, found 3" in found[0].message
+    assert {finding.severity for finding in found} == {"warning"}
+    assert check(dataset.root) == []
+
+
+@settings(max_examples=8, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6), opened=st.sets(st.integers(0, 5)))
+def test_statistics_agree_however_the_dataset_grew(lengths: list[int], opened: set[int]) -> None:
+    with TemporaryDirectory() as folder:
+        grown = make_dataset(Path(folder, "d"))
+        for i, ticks in enumerate(lengths):
+            if i in opened:  # another process goes on, with statistics made anew
+                grown = Dataset.open(grown.root)
+            grown.append(make_episode(ticks, seed=i, reward=[float(i**4)] * ticks))
+        assert check(grown.root) == []
 
 
 def test_mixed_sources_are_a_warning(dataset: Dataset) -> None:

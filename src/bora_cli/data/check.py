@@ -13,7 +13,8 @@ import numpy as np
 from bora_cli.data.episode_check import Problem, decision_problems, tick_problems
 from bora_cli.data.files import TEMPORARY, read_json, read_table
 from bora_cli.data.images import read_frames
-from bora_cli.data.rows import EpisodeRow, read_row
+from bora_cli.data.rows import EpisodeRow, count_episodes, histogram_column, read_row
+from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
     DATA_PATH,
     DECISION_PATH,
@@ -27,6 +28,7 @@ from bora_cli.data.schema import (
     episode_file,
     header,
 )
+from bora_cli.data.statistics import differences
 from bora_cli.data.tables import column_array
 from bora_cli.data.tasks import read_tasks
 from bora_cli.errors import DataError
@@ -34,6 +36,7 @@ from bora_cli.errors import DataError
 Severity = Literal["error", "warning"]
 _RESTORE = "Restore the file from a copy."
 _TIDY = "Nothing is lost: the next open or append puts it right."
+_RENEW = "Nothing is lost: `bora data repair` computes it again."
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
     rows: list[EpisodeRow] = []
     first = 0
     known = True  # whether `first` is where the next episode must start
+    totals = DatasetStats(identity)
     for index in indices:
         try:
             row = read_row(root, index)
@@ -86,7 +90,7 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
             message = f"It starts at tick {row.first_index} of the dataset; expected {first}."
             findings.append(Finding("error", index, message, _RESTORE, _name(EPISODE_PATH, index)))
             row = replace(row, first_index=first)
-        problems = list(_episode(root, identity, row, tasks, images_per_episode))
+        problems = list(_episode(root, identity, row, tasks, images_per_episode, totals))
         findings += [
             Finding(p.severity, index, p.message, p.remedy, _name(DATA_PATH, index)) for p in problems
         ]
@@ -94,6 +98,8 @@ def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
         first = row.first_index + row.length
         rows.append(row)
     findings += _derived(root, identity, len(indices), first, tasks)
+    if rows and not any(finding.severity == "error" for finding in findings):
+        findings += _statistics(root, totals, len(rows))
     findings += _leftovers(root, set(indices))
     findings += _mixed(rows)
     findings += _duplicates(rows)
@@ -139,8 +145,14 @@ def _gaps_in(indices: list[int]) -> Iterator[Finding]:
 
 
 def _episode(
-    root: Path, identity: Identity, row: EpisodeRow, tasks: dict[str, int] | None, images: int
+    root: Path,
+    identity: Identity,
+    row: EpisodeRow,
+    tasks: dict[str, int] | None,
+    images: int,
+    totals: DatasetStats,
 ) -> Iterator[Problem]:
+    """Yield what is wrong with an episode; where nothing is, its numbers are added to `totals`."""
     path = episode_file(root, DATA_PATH, row.index)
     try:
         data = read_table(path, identity.numeric)
@@ -148,7 +160,11 @@ def _episode(
         if row.decisions:
             log = read_table(episode_file(root, DECISION_PATH, row.index))
             yield from decision_problems(log, row)
-        yield from tick_problems(columns, row, identity, tasks)
+        problems = list(tick_problems(columns, row, identity, tasks))
+        yield from problems
+        if not any(problem.severity == "error" for problem in problems):
+            histograms = ["episode_index", *map(histogram_column, identity.cameras)]
+            totals.add(data, read_table(episode_file(root, EPISODE_PATH, row.index), histograms))
     except DataError as error:
         yield Problem("error", error.message, error.hint)
         return
@@ -192,6 +208,16 @@ def _derived(
             yield Finding("error", None, message, _TIDY)
     if info.get("features") != expected["features"]:
         yield Finding("error", None, f"{INFO} lists other features than {IDENTITY} implies.", _TIDY)
+
+
+def _statistics(root: Path, totals: DatasetStats, episodes: int) -> Iterator[Finding]:
+    """Compare stats.json with statistics computed afresh from all episodes."""
+    try:
+        wrong = differences(read_json(root / STATS), totals.to_json())
+    except DataError:
+        return  # `_derived` says so
+    if wrong and count_episodes(root, episodes) == episodes:  # otherwise it grew while it was examined
+        yield Finding("error", None, f"{STATS} is wrong about {', '.join(wrong)}.", _RENEW, str(STATS))
 
 
 def _leftovers(root: Path, committed: set[int]) -> Iterator[Finding]:

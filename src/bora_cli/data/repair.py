@@ -35,7 +35,7 @@ from bora_cli.data.schema import (
     Identity,
     episode_file,
 )
-from bora_cli.data.statistics import differences, recompute
+from bora_cli.data.statistics import recompute
 from bora_cli.data.tables import column_array
 from bora_cli.data.tasks import read_tasks, write_tasks
 from bora_cli.errors import DataError
@@ -191,7 +191,7 @@ def examine(root: Path, like: Path | None = None, progress: Progress = no_progre
         )
         steps.append(Step("moved", None, f"{path.relative_to(root)}, {why}."))
     if not rewrites:
-        steps += _stale(root, identity)
+        steps += _stale(root)
     return Plan(identity, tasks, files, tuple(kept), gone, tuple(leftovers), rewrites, tuple(steps))
 
 
@@ -291,17 +291,13 @@ def _stands(root: Path, index: int, found: Salvaged, place: Place) -> bool:
     )
 
 
-def _stale(root: Path, identity: Identity) -> list[Step]:
+def _stale(root: Path) -> list[Step]:
     """Return what is out of date among the files about the whole dataset."""
-    steps = [
+    return [
         Step("renewed", None, finding.message)
         for finding in check(root, images_per_episode=0)
         if finding.episode is None and (INFO.name in finding.message or STATS.name in finding.message)
     ]
-    if steps:
-        return steps
-    wrong = differences(read_json(root / STATS), recompute(Dataset(root, identity)))
-    return [Step("renewed", None, f"{STATS} is wrong about {', '.join(wrong)}.")] if wrong else []
 
 
 def _require_unchanged(root: Path, plan: Plan) -> None:

@@ -16,10 +16,11 @@ from bora_cli.errors import DataError
 if TYPE_CHECKING:
     from bora_cli.data.dataset import Dataset
 
-EXACT = ("min", "max", "mean", "std", "count")
-_TOLERANCE = 1e-5
+EXACT = ("min", "max", "mean", "std")
+_TOLERANCE = 1e-6
 _QUANTILE = 2e-3
 """Tolerated difference of a quantile, in ranges of the data: both come from histograms."""
+_FLOOR = 1e-9
 _BINS = 10
 
 
@@ -44,13 +45,16 @@ def differences(stored: Any, fresh: dict[str, Any]) -> list[str]:
 def _agree(stored: Any, fresh: dict[str, Any] | None) -> bool:
     if not isinstance(stored, dict) or fresh is None or stored.keys() != fresh.keys():
         return False
+    if stored["count"] != fresh["count"]:
+        return False
     span = np.ravel(np.subtract(fresh["max"], fresh["min"]))
-    for key, right in fresh.items():
-        a, b = np.ravel(np.asarray(stored[key], np.float64)), np.ravel(np.asarray(right, np.float64))
-        if a.shape != b.shape:
+    for key in fresh.keys() - {"count"}:
+        try:
+            a, b = (np.ravel(np.asarray(values[key], np.float64)) for values in (stored, fresh))
+        except (TypeError, ValueError):  # texts, or lists of several lengths
             return False
-        slack = _TOLERANCE * (1 + np.abs(b)) if key in EXACT else _QUANTILE * (span + 1e-9)
-        if not (np.abs(a - b) <= slack).all():
+        slack = _TOLERANCE * (span + np.abs(b)) if key in EXACT else _QUANTILE * span
+        if a.shape != b.shape or not (np.abs(a - b) <= slack + _FLOOR).all():
             return False
     return True
 
