@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROWS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "seeds"}),
     frozenset({"profiles"}),
-    frozenset({"data", "input"}),
+    frozenset({"data", "input", "robot"}),
     frozenset({"control", "sim"}),
     frozenset({"models", "algos"}),
     frozenset({"checkpoint", "train", "evaluate"}),

@@ -8,9 +8,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bora_cli.profiles.units import (
+    Acceleration,
     Angles,
+    AngularAcceleration,
+    AngularJerk,
     AngularSpeed,
     Hertz,
+    Jerk,
     Metres,
     Point,
     Radians,
@@ -20,6 +24,7 @@ from bora_cli.profiles.units import (
 )
 from bora_cli.types import F32, ActionSpec, content_hash
 
+Sign = Literal[-1, 1]
 ARM_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz")
 
 
@@ -30,11 +35,15 @@ class Part(BaseModel):
 
 
 class Robot(Part):
-    """The arm: which driver moves it, how many joints it has, how often it is commanded."""
+    """The arm: which driver moves it, how many joints it has, how often it is commanded.
+
+    reach: how far from the base the tool can get at all.
+    """
 
     driver: str
     arm_dof: Annotated[int, Field(ge=1, le=12)]
     control_rate: Hertz
+    reach: Annotated[Metres, Field(gt=0)] | None = None
 
 
 class Arm(Part):
@@ -45,11 +54,17 @@ class Arm(Part):
 
 
 class HandJoint(Part):
-    """One active joint of the hand with the range of its command, rad."""
+    """One active joint of the hand with the range of its command, rad.
+
+    rate: its fastest motion, where it must be slower than limits.hand_rate.  sign: 1 where the vendor's angle grows
+    with ours, -1 where it shrinks; ours grows as the finger bends.
+    """
 
     name: str
     low: Radians
     high: Radians
+    rate: AngularSpeed | None = None
+    sign: Sign | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -83,6 +98,12 @@ class Limits(Part):
     rotation_speed: length of the tool's velocity vectors.  hand_rate: each hand joint.  leash: how far the
     commanded position may run ahead of the measured one.  takeover_*: largest change of the command between
     two ticks while control changes hands.  watchdog: a command older than this holds the robot.
+
+    The rest is optional, and what is not given is not limited.  acceleration, jerk and their angular kin: of the
+    commanded tool.  soft_start: from rest to full speed after every stop.  cone_axis, cone_angle: the direction, in
+    the base frame, that the tool's z axis keeps to.  fingertips: points in the tool frame that no posture of the hand
+    reaches beyond, kept between fingertip_low and fingertip_high (base frame).  watchdog_robot, watchdog_cameras: an
+    older measurement or image holds the robot.
     """
 
     workspace_low: Point
@@ -95,7 +116,41 @@ class Limits(Part):
     takeover_rotation: Annotated[Radians, Field(gt=0)]
     takeover_hand: Annotated[Radians, Field(gt=0)]
     watchdog: Seconds
+    acceleration: Acceleration | None = None
+    jerk: Jerk | None = None
+    rotation_acceleration: AngularAcceleration | None = None
+    rotation_jerk: AngularJerk | None = None
+    soft_start: Seconds | None = None
+    cone_axis: tuple[float, float, float] | None = None
+    cone_angle: Annotated[Radians, Field(gt=0, le=np.pi)] | None = None
+    fingertips: Annotated[tuple[Point, ...], Field(min_length=1)] | None = None
+    fingertip_low: Point | None = None
+    fingertip_high: Point | None = None
+    watchdog_robot: Seconds | None = None
+    watchdog_cameras: Seconds | None = None
     acknowledged_by: str = ""
+
+    @property
+    def planned(self) -> bool:
+        """Whether anything is limited that depends on more than one command."""
+        keys = ("acceleration", "jerk", "rotation_acceleration", "rotation_jerk", "soft_start")
+        return any(getattr(self, key) is not None for key in (*keys, "cone_angle", "fingertips"))
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        for keys in (("cone_axis", "cone_angle"), ("fingertips", "fingertip_low", "fingertip_high")):
+            missing = [key for key in keys if getattr(self, key) is None]
+            if 0 < len(missing) < len(keys):
+                raise ValueError(f"{', '.join(missing)} missing; {', '.join(keys)} belong together")
+        if self.cone_axis is not None and not 0 < np.linalg.norm(self.cone_axis) < np.inf:
+            raise ValueError(
+                f"cone_axis {self.cone_axis} has no direction; expected three numbers, not all zero"
+            )
+        if self.fingertip_low is not None and self.fingertip_high is not None:
+            for axis, low, high in zip("xyz", self.fingertip_low, self.fingertip_high, strict=True):
+                if not low < high:
+                    raise ValueError(f"fingertips in {axis} from {low:g} to {high:g} m; expected low < high")
+        return self
 
     @model_validator(mode="after")
     def _box(self) -> Self:
@@ -120,13 +175,15 @@ class OperatorDevice(Part):
     """The device a person takes over with.
 
     axis_convention: "ros" is x forward, y left, z up, right-handed.  dead_band: share of full deflection that
-    counts as rest.  ramp: duration of the blend at takeover and return.
+    counts as rest.  ramp: duration of the blend at takeover and return.  axis_signs: for a person who does not stand
+    behind the robot, 1 or -1 for x, y, z, roll, pitch, yaw.
     """
 
     device: str
     axis_convention: Literal["ros"]
     dead_band: Annotated[float, Field(ge=0, lt=1)]
     ramp: Annotated[float, quantity("s"), Field(ge=0)]
+    axis_signs: tuple[Sign, Sign, Sign, Sign, Sign, Sign] | None = None
 
 
 class Calibration(Part):
@@ -148,7 +205,14 @@ CODE_LIMITS: dict[str, float] = {
     "takeover_rotation": 0.12,
     "takeover_hand": 0.3,
     "watchdog": 0.2,
+    "acceleration": 2.0,
+    "jerk": 40.0,
+    "rotation_acceleration": 10.0,
+    "rotation_jerk": 200.0,
+    "watchdog_robot": 0.2,
+    "watchdog_cameras": 0.5,
 }
+"""Largest value of each limit that needs nobody's name, SI units; those a profile does not give are not limited."""
 CODE_WORKSPACE = ((0.25, -0.35, 0.012), (0.72, 0.35, 0.5))
 
 
@@ -198,8 +262,8 @@ class HardwareProfile(Part):
 
     @property
     def hash(self) -> str:
-        """Short hash of every number in the profile; layout, comments and description do not count."""
-        return content_hash(self.model_dump(mode="json", exclude={"description"}))
+        """Short hash of every number in the profile; layout, comments, description and keys not given do not count."""
+        return content_hash(self.model_dump(mode="json", exclude={"description"}, exclude_none=True))
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -232,7 +296,7 @@ def loosened(limits: Limits) -> list[str]:
     found = []
     for key, allowed in CODE_LIMITS.items():
         value = getattr(limits, key)
-        if value > allowed * (1 + 1e-9):
+        if value is not None and value > allowed * (1 + 1e-9):
             found.append(f"{key} {value:g} above {allowed:g}")
     for axis, low, high, code_low, code_high in zip(
         "xyz", limits.workspace_low, limits.workspace_high, *CODE_WORKSPACE, strict=True

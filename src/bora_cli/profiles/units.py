@@ -20,6 +20,10 @@ UNITS: dict[str, tuple[str, float]] = {
     "mm/s": ("m/s", 1e-3),
     "rad/s": ("rad/s", 1.0),
     "deg/s": ("rad/s", math.pi / 180),
+    "m/s^2": ("m/s^2", 1.0),
+    "m/s^3": ("m/s^3", 1.0),
+    "rad/s^2": ("rad/s^2", 1.0),
+    "rad/s^3": ("rad/s^3", 1.0),
 }
 """unit as written -> (SI unit, factor)."""
 
@@ -63,5 +67,9 @@ Seconds = Annotated[float, quantity("s"), Field(gt=0)]
 Hertz = Annotated[float, quantity("Hz"), Field(gt=0)]
 Speed = Annotated[float, quantity("m/s"), Field(gt=0)]
 AngularSpeed = Annotated[float, quantity("rad/s"), Field(gt=0)]
+Acceleration = Annotated[float, quantity("m/s^2"), Field(gt=0)]
+Jerk = Annotated[float, quantity("m/s^3"), Field(gt=0)]
+AngularAcceleration = Annotated[float, quantity("rad/s^2"), Field(gt=0)]
+AngularJerk = Annotated[float, quantity("rad/s^3"), Field(gt=0)]
 Point = Annotated[tuple[float, float, float], quantity("m", 3)]
 Angles = Annotated[tuple[float, ...], quantity("rad", None)]
