@@ -1,6 +1,7 @@
 """The folder that `bora analyze` writes and that the notebook and the committed example are.
 
 traces.parquet                         the value-trace table (`bora_cli.analysis.traces`)
+swaps.parquet                          what the critic says about other chunks (`bora_cli.analysis.swaps`), optional
 frames/episode_0003_tick_0012.webp     thumbnails of some episodes (scene camera)
 summary.json                           numbers of the run, optional
 """
@@ -16,22 +17,28 @@ import polars as pl
 
 from bora_cli.analysis.media import read_image, webp_image
 from bora_cli.analysis.summary import RunSummary
+from bora_cli.analysis.swaps import read_swaps
 from bora_cli.analysis.traces import outcomes, read_traces, write_traces
 from bora_cli.errors import DataError
 from bora_cli.types import U8
 
 TRACES = "traces.parquet"
+SWAPS = "swaps.parquet"
 _NAME = re.compile(r"episode_(\d+)_tick_(\d+)\.webp")
 
 
 @dataclass(frozen=True)
 class TraceFolder:
-    """A loaded folder: the table, its thumbnails (episode -> tick -> file), and the run's numbers."""
+    """A loaded folder: the table, its thumbnails (episode -> tick -> file), and the run's numbers.
+
+    swaps: the swap table, None where there is none.
+    """
 
     path: Path
     traces: pl.DataFrame
     thumbnails: dict[int, dict[int, Path]]
     summary: RunSummary | None
+    swaps: pl.DataFrame | None = None
 
     def frame(self, episode: int, tick: int) -> tuple[int, U8] | None:
         """Return the thumbnail nearest to a tick as (its tick, uint8 [H, W, 3]), or None if there is none."""
@@ -54,8 +61,9 @@ def write_folder(
     traces: pl.DataFrame,
     frames: Mapping[int, Mapping[int, U8]] | None = None,
     summary: RunSummary | None = None,
+    swaps: pl.DataFrame | None = None,
 ) -> None:
-    """Write a trace folder.
+    """Write a trace folder; a swap table of an earlier call is removed where none is given.
 
     frames: episode -> tick -> uint8 [H, W, 3]; 64 to 160 pixels and ten ticks per episode are plenty.
     Thumbnails of an earlier call that are not in `frames` are removed.
@@ -77,6 +85,9 @@ def write_folder(
         (folder / f"episode_{episode:04d}_tick_{tick:04d}.webp").write_bytes(webp_image(image))
     if summary is not None:
         summary.save(path / "summary.json")
+    (path / SWAPS).unlink(missing_ok=True)
+    if swaps is not None:
+        swaps.write_parquet(path / SWAPS, compression="zstd")
     write_traces(path / TRACES, traces)
 
 
@@ -98,4 +109,5 @@ def read_folder(path: Path) -> TraceFolder:
             thumbnails.setdefault(int(match[1]), {})[int(match[2])] = file
     summaries = [p / "summary.json" for p in (found, path) if (p / "summary.json").is_file()]
     summary = RunSummary.load(summaries[0]) if summaries else None
-    return TraceFolder(found, read_traces(found / TRACES), thumbnails, summary)
+    swaps = read_swaps(found / SWAPS) if (found / SWAPS).is_file() else None
+    return TraceFolder(found, read_traces(found / TRACES), thumbnails, summary, swaps)
