@@ -275,3 +275,46 @@ def test_an_operator_drives_behind_the_envelope(tmp_path: Path) -> None:
     operator.begin(rig)
     assert rig.step(operator.act(rig)[0]).applied.shape == (18,)
     assert rig.takeover_step.shape == (18,)
+
+
+MOTION = """watchdog = "200 ms"
+acceleration = "0.5 m/s^2"
+jerk = "8 m/s^3"
+rotation_acceleration = "3 rad/s^2"
+soft_start = "0.5 s"
+cone_axis = [0, 0, -1]
+cone_angle = "120 deg"
+"""
+
+
+def test_limits_on_motion_act_where_a_profile_asks_for_them(tmp_path: Path) -> None:
+    sim = Simulation(TASK)
+    rig = guarded(sim, sim_profile(profile_with(tmp_path, 'watchdog = "200 ms"\n', MOTION)))
+    rig.prepare(SCENE)
+    rng, steps, rows = np.random.default_rng(0), [np.zeros(3)], []
+    for _ in range(40):
+        before = sim.privileged()
+        wild = rng.uniform(-3, 3, 18).astype(np.float32)
+        if rng.random() < 0.1:
+            wild[3] = np.nan
+        rows.append(rig.step(wild).applied)
+        after = sim.privileged()
+        steps.append(after.commanded_position - before.commanded_position)
+    changes = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+    assert changes.max() <= 0.5 * 0.01 + EPS
+    assert np.linalg.norm(np.diff(np.array(rows)[:, 3:6], axis=0), axis=1).max() <= 3 * 0.01 + EPS
+    assert np.linalg.norm(steps, axis=1).max() > 0.003
+    still = sim.snapshot()
+    rig.restore(still)
+    assert np.linalg.norm(rig.step(sim.action_spec.high).applied[:3]) <= 0.2 * 0.0434
+    assert rig.reset(SCENE).images
+
+
+def test_limits_on_motion_live_with_a_gap(tmp_path: Path) -> None:
+    """The bias moves the target under the envelope's feet; commands stay within their limits."""
+    sim = Simulation(TASK, gap="bias")
+    rig = guarded(sim, sim_profile(profile_with(tmp_path, 'watchdog = "200 ms"\n', MOTION)))
+    rig.prepare(SCENE)
+    action = np.concatenate([sim.action_spec.high[:2], np.zeros(4), sim.privileged().hand_command])
+    rows = [rig.step(action.astype(np.float32)).applied for _ in range(15)]
+    assert np.linalg.norm(np.diff(np.array(rows)[:, :3], axis=0), axis=1).max() <= 0.5 * 0.01 + EPS

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
 
+from bora_cli.control.envelope import Envelope
+from bora_cli.control.planned import PlannedRig, Pose
 from bora_cli.control.safety import GuardedRig, SafetyEnvelope, Standing
 from bora_cli.errors import ConfigError
 from bora_cli.profiles import HardwareProfile, load_profile
@@ -77,8 +79,16 @@ def sim_profile(name_or_path: str) -> HardwareProfile:
 def guarded(sim: Simulation, profile: HardwareProfile) -> Simulation | GuardedRig:
     """Return the simulation itself, or behind the profile's envelope where the profile has a tighter limit.
 
-    profile: one that `sim_profile` accepts.
+    profile: one that `sim_profile` accepts.  Limits on motion (acceleration, cone, fingertips, soft start ...) are not
+    the simulator's at all, so they act wherever a profile has one.
     """
+    if profile.limits.planned:
+
+        def pose() -> Pose:
+            now = sim.privileged()
+            return Pose(now.commanded_position, now.commanded_rotation, now.hand_command, now.tool_position)
+
+        return PlannedRig(sim, Envelope.from_profile(profile), pose, profile.takeover_step)
     if all(limit.excess > -SLACK for limit in _limits(profile)):
         return sim
 

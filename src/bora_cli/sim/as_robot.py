@@ -1,0 +1,78 @@
+"""The simulated arm and hand as a robot that knows nothing of tasks; what proves the drivers' side without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bora_cli.robot.frames import vector_of
+from bora_cli.robot.protocol import CameraSpec, Reading, RobotSpec, Target, require_joints
+from bora_cli.sim.simulation import CAMERAS, Simulation
+
+
+class SimRobot:
+    """A simulation behind the seam of a robot.
+
+    Time passes only with commands: each that is in time is one tick of the simulation.  Its limits are the
+    simulation's own.  scene_seed: which scene every reset builds.  clock: s, for stamps and deadlines.
+    """
+
+    def __init__(
+        self, sim: Simulation, *, scene_seed: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sim = sim
+        self._scene_seed = scene_seed
+        self._clock = clock
+        hand = sim.action_spec.slice("hand")
+        side = sim.image_size
+        self.spec = RobotSpec(
+            name="sim",
+            joints=sim.action_spec.names[hand],
+            low=tuple(float(x) for x in sim.action_spec.low[hand]),
+            high=tuple(float(x) for x in sim.action_spec.high[hand]),
+            dt=sim.dt,
+            cameras=tuple(CameraSpec(name, side, side) for name in CAMERAS),
+        )
+
+    def reset(self) -> Reading:
+        """Build the scene afresh."""
+        self._sim.prepare(self._scene_seed)
+        return self.observe(images=False)
+
+    def observe(self, images: bool = True) -> Reading:
+        """Return the exact state of the simulation."""
+        now = self._clock()
+        seen, truth = self._sim.observe(images), self._sim.privileged()
+        joints = len(self.spec.joints)
+        return Reading(
+            t=now,
+            position=truth.tool_position,
+            rotation=truth.tool_rotation,
+            hand=seen.state[-2 * joints : -joints].astype(np.float64),
+            target=self._in_force(),
+            images=seen.images,
+            stamps=dict.fromkeys(seen.images, now),
+        )
+
+    def command(self, target: Target, *, deadline: float) -> Target:
+        """Step the simulation towards a target, by as much as one tick allows."""
+        require_joints(target, self.spec)
+        at = self._in_force()
+        if target.sound and self._clock() <= deadline:
+            turn = vector_of(target.rotation @ at.rotation.T)
+            row = np.concatenate([target.position - at.position, turn, target.hand])
+            self._sim.step(row.astype(np.float32))
+        return self._in_force()
+
+    def hold(self) -> None:
+        """Keep the commanded pose; without a command no time passes."""
+
+    def close(self) -> None:
+        """Release the renderer."""
+        self._sim.close()
+
+    def _in_force(self) -> Target:
+        truth = self._sim.privileged()
+        return Target(truth.commanded_position, truth.commanded_rotation, truth.hand_command)
