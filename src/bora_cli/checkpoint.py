@@ -1,7 +1,8 @@
 """Checkpoints: a directory that loads without the data it was trained on.
 
     DIR/config.json           what the parts are and where they come from (written last; its presence means complete)
-    DIR/<part>.safetensors    weights of one part: actor (expert and normalisation statistics), critic, residual
+    DIR/<part>.safetensors    weights of one part: actor (expert and normalisation statistics), critic, decoupled
+                              (the critic of that baseline), residual
     DIR/README.md             model card
 
 The frozen backbone is not copied: config.json names its source and its hash, and loading refuses another one.
@@ -28,6 +29,8 @@ from bora_cli.data.files import directory_written, recover_directory
 from bora_cli.errors import CheckpointError
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig
+from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
+from bora_cli.models.diffusion import DiffusionConfig, DiffusionExpert
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec, VLAPolicy
 from bora_cli.models.residual import ResidualActor, ResidualConfig
@@ -75,6 +78,7 @@ def save_checkpoint(
 class Trained:
     """What a training run produces: an actor, perhaps a critic and a residual, and where they come from.
 
+    critic: of tokens and chunks.  decoupled: instead, the critic of pixels that the decoupled baselines have.
     lam: share of the residual that is added.  backbone: its name or path; backbone_hash: of its weights.
     provenance: method, task, seed, data, updates...; anything JSON-serialisable.
     """
@@ -87,6 +91,7 @@ class Trained:
     critic: ChunkCritic | None = None
     residual: ResidualActor | None = None
     lam: float = 0.0
+    decoupled: DecoupledCritic | None = None
 
     def policy(self) -> VLAPolicy:
         """Return the policy that acts; raises CheckpointError if the backbone is not the one it was trained on."""
@@ -106,6 +111,7 @@ def save_trained(path: Path, trained: Trained) -> Path:
     parts: dict[str, Mapping[str, Tensor]] = {"actor": trained.actor.state_dict()}
     config: dict[str, Any] = {
         "spec": spec,
+        "head": "diffusion" if isinstance(trained.actor.expert, DiffusionExpert) else "consistency",
         "expert": trained.actor.expert.config.model_dump(),
         "backbone": {"source": trained.backbone, "hash": trained.backbone_hash},
         "lam": trained.lam,
@@ -114,6 +120,9 @@ def save_trained(path: Path, trained: Trained) -> Path:
     if trained.critic is not None:
         parts["critic"] = trained.critic.state_dict()
         config["critic"] = trained.critic.config.model_dump()
+    if trained.decoupled is not None:
+        parts["decoupled"] = trained.decoupled.state_dict()
+        config["decoupled"] = trained.decoupled.config.model_dump()
     if trained.residual is not None:
         parts["residual"] = trained.residual.state_dict()
         config["residual"] = trained.residual.config.model_dump()
@@ -125,14 +134,17 @@ def load_trained(path: Path) -> Trained:
     config = read_config(path)
     try:
         spec = _policy_spec(config["spec"])
-        expert = ConsistencyExpert(ConsistencyConfig(**config["expert"]))
+        expert = _expert(config.get("head", "consistency"), config["expert"])
         state = Normalizer.identity(len(spec.state_names))
         actor = Actor(expert, state, Normalizer.identity(spec.action.dim))
         actor.load_state_dict(read_part(path, "actor"))
-        critic = residual = None
+        critic = decoupled = residual = None
         if "critic" in config:
             critic = ChunkCritic(CriticConfig(**config["critic"]))
             critic.load_state_dict(read_part(path, "critic"))
+        if "decoupled" in config:
+            decoupled = DecoupledCritic(DecoupledConfig(**config["decoupled"]))
+            decoupled.load_state_dict(read_part(path, "decoupled"))
         if "residual" in config:
             residual = ResidualActor(ResidualConfig(**config["residual"]))
             residual.load_state_dict(read_part(path, "residual"))
@@ -145,10 +157,19 @@ def load_trained(path: Path) -> Trained:
             critic,
             residual,
             float(config["lam"]),
+            decoupled,
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} does not fit this version ({reason}).", "Train it again.") from error
+
+
+def _expert(head: str, config: dict[str, Any]) -> ConsistencyExpert | DiffusionExpert:
+    if head == "diffusion":
+        return DiffusionExpert(DiffusionConfig(**config))
+    if head == "consistency":
+        return ConsistencyExpert(ConsistencyConfig(**config))
+    raise ValueError(f"unknown head {head}")
 
 
 def load_backbone(source: str) -> Backbone:

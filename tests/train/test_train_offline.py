@@ -204,7 +204,7 @@ def test_metrics_can_be_read_while_training(toy_policy: Path) -> None:
 
 
 def test_unknown_words(toy_demos: Path, toy_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Unknown method 'bra'\. Methods: cp, filtered_bc, bora"):
+    with pytest.raises(ConfigError, match=r"Unknown method 'bra'\. Methods: cp, diffusion, filtered_bc, awr, dec"):
         run("bra", toy_demos, tmp_path / "x")
     with pytest.raises(ConfigError, match=r"Unknown preset 'big'\. Presets: sim, paper"):
         run("cp", toy_demos, tmp_path / "x", preset="big", backbone=str(toy_backbone))

@@ -47,10 +47,12 @@ def bc_loss(
     *,
     generator: torch.Generator | None = None,
     dim_mask: Tensor | None = None,
+    tick_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return L_BC on the executed actions and its parts; gradient reaches the expert only.
 
-    teacher: averaged copy of the expert.  dim_mask: float [A], 0 on padded action dimensions.
+    teacher: averaged copy of the expert.  dim_mask: float [A], 0 on padded action dimensions.  tick_weight: float
+    [B, H], factors on the errors of ticks (`awr`); 1 if None.
     """
     ladder, k = expert.config, config.draws
     target = batch.a.repeat(k, 1, 1)
@@ -68,7 +70,8 @@ def bc_loss(
     data = ladder.sigma_data
     weight = (sigma**2 + data**2) / (sigma * data) ** 2
     error = (dims * (student - target) ** 2).sum(-1) / dims.sum()
-    dsm = masked_mean(weight[:, None] * error, mask)
+    factor = None if tick_weight is None else tick_weight.repeat(k, 1)
+    dsm = masked_mean(_scaled(weight[:, None] * error, factor), mask)
     if config.w_ct == 0:
         return dsm, {"dsm": float(dsm.detach()), "ct": 0.0}
 
@@ -76,7 +79,7 @@ def bc_loss(
         condition = teacher.embed(batch.z, batch.s, jitter).repeat(k, 1)
         goal = teacher.denoise_embedded(_add(target, noise, below), below, condition)
     metric = pseudo_huber(dims * (student - goal)) / dims.sum()
-    ct = masked_mean(metric / (sigma - below)[:, None], mask)
+    ct = masked_mean(_scaled(metric / (sigma - below)[:, None], factor), mask)
     return dsm + config.w_ct * ct, {"dsm": float(dsm.detach()), "ct": float(ct.detach())}
 
 
@@ -84,6 +87,10 @@ def pseudo_huber(x: Tensor) -> Tensor:
     """Return sqrt(|x|^2 + c^2) - c over the last axis, c = 0.00054 sqrt(A): float [..., A] -> [...]."""
     c = 0.00054 * x.shape[-1] ** 0.5
     return ((x**2).sum(-1) + c**2).sqrt() - c
+
+
+def _scaled(x: Tensor, factor: Tensor | None) -> Tensor:
+    return x if factor is None else x * factor
 
 
 def _add(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -3,75 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bora_cli.analysis import figures, trace_figures
 from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
 from bora_cli.analysis.folder import write_folder
+from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.summary import CriticSummary
+from bora_cli.analysis.swaps import pictured_swaps
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
 from bora_cli.analysis.value_tests import auroc_over_time, calibration
-from bora_cli.checkpoint import Trained, load_backbone, load_trained
+from bora_cli.checkpoint import load_backbone, load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import CheckpointError
-from bora_cli.models.critic import ChunkCritic
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, load_buffer
-from bora_cli.types import F32, U8
+from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
 
-BATCH = 1024
 SENSITIVITY_CHUNKS = 8
 THUMBNAILS_PER_EPISODE = 12
 THUMBNAIL_EPISODES = 3
 """How many successes, and as many failures, get thumbnails."""
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A critic with the normalisers of its policy; physical numbers in, values out."""
-
-    critic: ChunkCritic
-    trained: Trained
-
-    @torch.no_grad()
-    def q(self, tokens: Tensor, state: Tensor, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        """Return the action value averaged over the executed ticks, and its spread over the ensemble, [n] each.
-
-        tokens: float16 [n, N, W].  state: float32 [n, S].  chunks: float32 [n, H, A].  mask: float32 [n, H].
-        """
-        actor = self.trained.actor
-        means, spreads = [], []
-        for i in range(0, len(chunks), BATCH):
-            part = slice(i, i + BATCH)
-            s = actor.state.normalize(state[part])
-            a = actor.action.normalize(torch.from_numpy(chunks[part]))
-            m = torch.from_numpy(mask[part])
-            q = (self.critic.q(tokens[part].float(), s, a) * m).sum(-1) / m.sum(-1).clamp(min=1)
-            means.append(q.mean(0).numpy())
-            spreads.append(q.std(0, correction=0).numpy())
-        return np.concatenate(means), np.concatenate(spreads)
-
-    @torch.no_grad()
-    def v(self, tokens: Tensor, state: Tensor) -> F32:
-        """Return the state value at the first tick of a chunk, [n]."""
-        parts = []
-        for i in range(0, len(tokens), BATCH):
-            s = self.trained.actor.state.normalize(state[i : i + BATCH])
-            parts.append(self.critic.v(tokens[i : i + BATCH].float(), s)[:, 0].numpy())
-        return np.concatenate(parts)
 
 
 def analyze(
@@ -84,26 +47,27 @@ def analyze(
 ) -> dict[str, Any]:
     """Trace the critic of a checkpoint along recorded episodes and test whether it looks at the action.
 
-    Writes traces.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`, all of them or none, and returns
-    the numbers; other files there stay as they are.
+    Writes traces.parquet, swaps.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`, all of them or
+    none, and returns the numbers; other files there stay as they are.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
     """
     trained = load_trained(checkpoint)
-    if trained.critic is None:
+    if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
-    scorer = Scorer(trained.critic.eval(), trained)
     gamma = float(trained.provenance.get("gamma", 0.97))
     backbone = load_backbone(trained.backbone)
     horizon = trained.spec.horizon
     buffer = load_buffer(data, backbone, horizon=horizon, gamma=gamma, copies=1, progress=progress)
+    scorer = scorer_of(trained, buffer, data)
     traces = build_traces(_traces(buffer, scorer, gamma))
     swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
+    swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
     drawn = draw(traces, summary, frames, seed)
     with directory_written(out, keep=True) as fresh:
-        write_folder(fresh, traces, frames)
+        write_folder(fresh, traces, frames, swaps=swaps)
         write_json(fresh / "critic.json", asdict(summary))
         for name, figure in drawn.items():
             save(figure, fresh / f"{name}.png")
@@ -157,11 +121,11 @@ def thumbnails(
 def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
     """Return the critic's outputs along every episode.  q of a tick without a window (the last one) is NaN."""
     w = buffer.windows
-    v = scorer.v(buffer.tokens[0], buffer.state)
+    v = scorer.v(np.arange(len(buffer.state)))
     q = np.full(len(v), np.nan, np.float32)
     spread = q.copy()
     rows = buffer.start
-    q[rows], spread[rows] = scorer.q(buffer.tokens[0][rows], buffer.state[rows], w.action, w.mask)
+    q[rows], spread[rows] = scorer.q(rows, w.action, w.mask)
     found = []
     for i, e in enumerate(buffer.episodes):
         ticks = slice(buffer.first[i], buffer.first[i + 1])
@@ -190,14 +154,13 @@ def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any
     chosen = full & w.success
     good = w.take(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
     rows = buffer.first[good.episode] + good.t
-    tokens, state = buffer.tokens[0][rows], buffer.state[rows]
-    spec = scorer.trained.spec.action
+    spec = scorer.spec
     bad = {k: c for k, c in bad_chunks(good.action, good.episode, spec, rng=rng).items()}
     valid = {k: differs(good.action, c, spec) for k, c in bad.items()}
     bad = {k: c for k, c in bad.items() if valid[k].any()}
-    executed = scorer.q(tokens, state, good.action, good.mask)[0]
-    swapped = {k: scorer.q(tokens, state, c, good.mask)[0] for k, c in bad.items()}
+    executed = scorer.q(rows, good.action, good.mask)[0]
+    swapped = {k: scorer.q(rows, c, good.mask)[0] for k, c in bad.items()}
     scores = swap_test(executed, swapped, good.episode, rng=rng, valid=valid)
     picks = [rng.integers(0, len(good), len(good)) for _ in range(SENSITIVITY_CHUNKS)]
-    candidates = np.stack([scorer.q(tokens, state, good.action[p], good.mask)[0] for p in picks], axis=1)
+    candidates = np.stack([scorer.q(rows, good.action[p], good.mask)[0] for p in picks], axis=1)
     return scores, action_sensitivity(candidates)

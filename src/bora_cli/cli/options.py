@@ -39,7 +39,16 @@ MISTAKES = (
     "jitter",
 )
 OPERATORS = ("simulated",)
-METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
+METHODS = (
+    "cp",
+    "diffusion",
+    "filtered_bc",
+    "awr",
+    "decoupled",
+    "decoupled_value",
+    "bora",
+    "bc_interventions",
+)
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")

@@ -13,7 +13,11 @@ from bora_cli.errors import ConfigError
 
 TAKES = {
     "cp": ("--backbone", "--updates", "--preset"),
+    "diffusion": ("--backbone", "--updates", "--preset"),
     "filtered_bc": ("--backbone", "--updates", "--preset"),
+    "awr": ("--backbone", "--updates", "--preset", "--advantages"),
+    "decoupled": ("--backbone", "--init", "--updates", "--preset"),
+    "decoupled_value": ("--backbone", "--init", "--updates", "--preset"),
     "bora": ("--backbone", "--init", "--updates", "--preset", "--advantages"),
     "bc_interventions": ("--init",),
 }
@@ -53,7 +57,9 @@ def train_command(
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(metavar="CHECKPOINT", help="Policy that bora or bc_interventions starts from."),
+        typer.Option(
+            metavar="CHECKPOINT", help="Policy that bora, decoupled or bc_interventions starts from."
+        ),
     ] = None,
     seed: o.Seed = 0,
     updates: Updates = None,
@@ -70,8 +76,9 @@ def train_command(
 ) -> None:
     """Train a policy from datasets, without a robot.
 
-    cp imitates every demonstration, filtered_bc only the successful ones; bora
-    also learns a critic and prefers what went better than usual.
+    cp and diffusion imitate every demonstration, filtered_bc the successes. bora
+    also learns a critic and prefers what went better than usual; awr weighs by
+    it; decoupled has a critic of pixels, decoupled_value one blind to actions.
     bc_interventions copies the corrections of an online run onto --init.
     """
     _require_used(ctx, method, TAKES)
@@ -149,6 +156,7 @@ def online_command(
         str,
         typer.Option(metavar="KIND", help=o.choice(o.RESIDUALS), callback=o.known("residual", o.RESIDUALS)),
     ] = "constant",
+    profile: o.Profile = "sim",
     workers: o.WorkerCount = 0,
     json: o.Json = False,
 ) -> None:
@@ -179,6 +187,7 @@ def online_command(
             preset=cast('Literal["sim", "paper"]', preset),
             residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
             data=data or None,
+            profile=profile,
             workers=pool,
             progress=progress,
         )
@@ -193,8 +202,8 @@ def pretrain_command(
     ctx: typer.Context,
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Backbone to make or to continue.")],
-    scenes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rendered scenes.")] = None,
-    updates: Updates = None,
+    scenes: Annotated[int, typer.Option(min=1, metavar="N", help="Rendered scenes.")] = 4000,
+    updates: Annotated[int, typer.Option(min=1, metavar="N", help="Gradient steps.")] = 6000,
     seed: o.Seed = 0,
     workers: o.WorkerCount = 0,
     json: o.Json = False,
@@ -208,8 +217,7 @@ def pretrain_command(
     from bora_cli.evaluate.workers import Workers
     from bora_cli.train.pretrain import PretrainConfig, pretrain
 
-    asked = {"scenes": scenes, "updates": updates, "seed": seed}
-    config = PretrainConfig(**{name: value for name, value in asked.items() if value is not None})
+    config = PretrainConfig(scenes=scenes, updates=updates, seed=seed)
     ui = o.ui_of(ctx)
     with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
         report = pretrain(out, config, workers=pool, progress=progress)

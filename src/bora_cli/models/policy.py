@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bora_cli.errors import SchemaMismatch
 from bora_cli.models.consistency import ConsistencyExpert
+from bora_cli.models.diffusion import DiffusionExpert
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.residual import ResidualActor, compose
 from bora_cli.models.vlm import Backbone
@@ -24,8 +25,8 @@ class PolicySpec:
     """What a policy was made for.
 
     dt: seconds per tick.  execute: ticks of a chunk that are executed before the next decision.
-    steps: evaluations of the expert per decision, 1 to 3.  image_size: (height, width) of the images, px; 64 each
-    where a checkpoint does not say.
+    steps: evaluations of the expert per decision, 1 to 3, or 10 of a diffusion head.  image_size: (height, width)
+    of the images, px; 64 each where a checkpoint does not say.
     """
 
     action: ActionSpec
@@ -41,7 +42,11 @@ class PolicySpec:
 class Actor(nn.Module):
     """The trainable part of a policy with its normalisers: tokens and state in, base chunk out."""
 
-    def __init__(self, expert: ConsistencyExpert, state: Normalizer, action: Normalizer) -> None:
+    expert: ConsistencyExpert | DiffusionExpert
+
+    def __init__(
+        self, expert: ConsistencyExpert | DiffusionExpert, state: Normalizer, action: Normalizer
+    ) -> None:
         super().__init__()
         self.expert, self.state, self.action = expert, state, action
 

@@ -1,9 +1,10 @@
-"""Behaviour cloning of the consistency expert on cached tokens: CP Base, and the warm-up of every other method."""
+"""Behaviour cloning on cached tokens: CP Base and the warm-up of others, diffusion and advantage-weighted cloning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,16 +15,19 @@ from bora_cli.algos.cp import CPConfig, bc_loss
 from bora_cli.algos.schedules import cosine
 from bora_cli.errors import TrainingDiverged
 from bora_cli.models.consistency import ConsistencyExpert
+from bora_cli.models.diffusion import DiffusionExpert
 from bora_cli.models.nn import polyak_update
 from bora_cli.train.buffer import Sampler
 from bora_cli.train.tracker import Tracker
 
 Progress = Callable[[str, int, int], None]
 LOG_EVERY = 20
+Expert = TypeVar("Expert", ConsistencyExpert, DiffusionExpert)
+CloningLoss = Callable[..., tuple[torch.Tensor, dict[str, float]]]
 
 
 def clone(
-    expert: ConsistencyExpert,
+    expert: Expert,
     sampler: Sampler,
     config: CPConfig,
     *,
@@ -33,24 +37,28 @@ def clone(
     tracker: Tracker,
     progress: Progress | None = None,
     stage: str = "clone",
-) -> ConsistencyExpert:
+    loss_of: CloningLoss | None = None,
+) -> Expert:
     """Train an expert on the windows `rows` [m] and return its averaged weights.
 
+    loss_of: what to minimise, called like `bc_loss`, which it is if None.
     Raises TrainingDiverged as soon as a loss is not finite.
     """
-    averaged = deepcopy(expert)
+    averaged: Any = deepcopy(expert)
+    of_batch: CloningLoss = bc_loss if loss_of is None else loss_of
     optimizer = adamw(expert, config.lr, config.weight_decay)
     for update in range(config.updates):
         set_rate(optimizer, cosine(update, config.lr, config.updates))
         batch = sampler.rows(rows[rng.integers(0, len(rows), config.batch)], rng)
-        loss, parts = bc_loss(expert, averaged, batch, config, generator=generator)
+        loss, parts = of_batch(expert, averaged, batch, config, generator=generator)
         step(loss, optimizer, expert, config.grad_clip, stage, update)
         polyak_update(averaged, expert, 1 - min(config.ema, (1 + update) / (10 + update)))
         if (update + 1) % LOG_EVERY == 0:
             tracker.log(stage, update + 1, {"loss": float(loss.detach()), **parts})
             if progress is not None:
                 progress(stage, update + 1, config.updates)
-    return averaged
+    cloned: Expert = averaged
+    return cloned
 
 
 def adamw(module: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -1,8 +1,6 @@
 """`bora train METHOD`: learn a policy from recorded episodes, on tokens that are computed once.
 
-cp            behaviour cloning of everything (CP Base)
-filtered_bc   the same number of updates and the same losses, on the successful episodes only, without a critic
-bora          CP Base, then a critic, then the clipped surrogate with the critic's advantages (BORA-Offline)
+What the methods do is in `methods`.
 """
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from bora_cli.algos.awr import AWRConfig
 from bora_cli.algos.bora_offline import OfflineConfig
 from bora_cli.algos.cp import CPConfig
 from bora_cli.algos.value import ValueFitConfig
@@ -23,27 +21,18 @@ from bora_cli.checkpoint import TINY, Trained, load_backbone, load_trained, save
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
-from bora_cli.models.critic import ChunkCritic
+from bora_cli.models.diffusion import DDIM_STEPS, DiffusionConfig, DiffusionExpert
 from bora_cli.models.nn import Sizes, fit_contexts
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
-from bora_cli.train.phases import Run, fit_critic, improve, judge, warm_up
+from bora_cli.train.methods import ADVANTAGES, FOLLOWS, METHODS, WARM, Learned, Settings, learn
+from bora_cli.train.phases import Run
 from bora_cli.train.residual import fit_residual, require_made_by
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
 Progress = Callable[[str, int, int], None]
-METHODS = ("cp", "filtered_bc", "bora", "bc_interventions")
-ADVANTAGES: dict[str, dict[str, Any]] = {
-    "learned": {},
-    "q_minus_v": {"advantage": "q_minus_v"},
-    "constant": {"advantage": "constant"},
-    "random": {"shuffle": True},
-    "flipped": {"flip": True},
-}
-"""What `bora` may follow: the preset's advantages, the chunk critic's, or one of three controls."""
-
 HORIZON, EXECUTE = 8, 4
 STATE_FLOOR, ACTION_FLOOR = 1e-3, 0.02
 """Smallest standard deviation believed in: states in their units, actions as a share of half their range."""
@@ -64,23 +53,24 @@ def train(
 ) -> dict[str, Any]:
     """Train a policy on datasets and write it as a checkpoint to `out`.
 
-    init: for `bora`, the CP Base that spares the warm-up; for `bc_interventions`, the policy that was corrected.
+    init: for `bora` and the decoupled baselines, the CP Base that spares the warm-up; for `bc_interventions`, the
+    policy that was corrected.
     updates: of the behaviour-cloning warm-up; the later phases scale with it.  preset: sim or paper.
-    advantages: for `bora`, a word of `ADVANTAGES`.
+    advantages: for `bora` and `awr`, a word of `ADVANTAGES`.
     Raises ConfigError, DataError, CheckpointError for bad input before training, TrainingDiverged during it.
     """
     if method not in METHODS:
         raise ConfigError(f"Unknown method '{method}'.", f"Methods: {', '.join(METHODS)}.")
     if advantages not in ADVANTAGES:
         raise ConfigError(f"Unknown advantages '{advantages}'.", f"Advantages: {', '.join(ADVANTAGES)}.")
-    if advantages != "learned" and method != "bora":
+    if advantages != "learned" and method not in FOLLOWS:
         raise ConfigError(
-            f"{method} follows no advantages, so advantages {advantages} would go unused.",
+            f"{method} has no choice of advantages, so advantages {advantages} would go unused.",
             "Leave it out, or train bora.",
         )
     if method == "bc_interventions":
         return _clone_corrections(data, Path(out), init, seed, progress)
-    if init is not None and method != "bora":
+    if init is not None and method not in WARM:
         raise ConfigError(
             f"{method} starts from nothing, so init {init} would go unused.",
             "Leave it out, or train bora, which takes a CP Base as its warm-up.",
@@ -91,8 +81,8 @@ def train(
     out = Path(out)
     warm = load_trained(init) if init is not None else None
     source = backbone or (warm.backbone if warm is not None else TINY)
-    cp, offline, value = _configs(preset, updates)
-    offline = offline.model_copy(update=ADVANTAGES[advantages])
+    settings = _settings(preset, updates, ADVANTAGES[advantages])
+    offline = settings.offline
 
     vlm = load_backbone(source)
     if warm is not None and warm.backbone_hash != vlm.hash:
@@ -101,53 +91,34 @@ def train(
             "Give the same --backbone, or leave out --init.",
         )
     first = Dataset.open(paths[0])
-    spec = policy_spec(first, vlm.cameras, offline.steps)
+    spec = policy_spec(first, vlm.cameras, DDIM_STEPS if method == "diffusion" else offline.steps)
     if warm is not None:
+        if not isinstance(warm.actor.expert, ConsistencyExpert):
+            raise CheckpointError(
+                f"{init} is a diffusion policy; {method} improves a consistency expert.",
+                "Give --init with the result of `bora train cp`, or leave it out.",
+            )
         both = f"{init} and {first.root}"
         require_same_robot(warm.spec.action, warm.spec.state_names, warm.spec.dt, first, both)
     buffer = load_buffer(paths, vlm, horizon=HORIZON, gamma=offline.gamma, progress=progress)
-    actor = warm.actor if warm is not None else fresh_actor(buffer, spec, seed)
+    actor = warm.actor if warm is not None else fresh_actor(buffer, spec, seed, method == "diffusion")
     sampler = Sampler(buffer, actor.state, actor.action)
     with closing(Tracker(out.with_name(f"{out.name}.metrics.jsonl"))) as tracker:
         run = Run(buffer, sampler, actor.expert.config.sizes, seed, tracker, progress)
-        actor.expert, critic = _learn(method, run, actor, warm, cp, offline, value)
+        learned = learn(method, run, actor, warm is not None, settings, paths, spec.cameras)
+    actor.expert = learned.expert
     trained = Trained(
         spec,
         actor,
         source,
         vlm.hash,
-        _provenance(method, paths, buffer, seed, preset, offline, cp, init, time.monotonic() - started)
-        | ({"advantages": advantages} if method == "bora" else {}),
-        critic,
+        _provenance(method, paths, buffer, seed, preset, settings, learned, init, time.monotonic() - started)
+        | ({"advantages": advantages} if method in FOLLOWS else {}),
+        learned.critic,
+        decoupled=learned.decoupled,
     )
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
-
-
-def _learn(
-    method: str,
-    run: Run,
-    actor: Actor,
-    warm: Trained | None,
-    cp: CPConfig,
-    offline: OfflineConfig,
-    value: ValueFitConfig,
-) -> tuple[ConsistencyExpert, ChunkCritic | None]:
-    """Run the phases of a method and return the expert and, for `bora`, the critic."""
-    rows = np.arange(len(run.sampler))
-    if method == "filtered_bc":
-        rows = np.flatnonzero(run.buffer.windows.success)
-        if not len(rows):
-            raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
-    expert = actor.expert if warm is not None else warm_up(run, actor.expert, cp, rows)
-    if method == "cp":
-        return expert, None
-    if method == "filtered_bc":
-        constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
-        return improve(run, run.sampler, expert, rows, cp, constant), None
-    critic = fit_critic(run, offline)
-    judged = judge(run, actor, critic, offline, value)
-    return improve(run, judged, expert, rows, cp, offline, critic), critic
 
 
 def _clone_corrections(
@@ -162,7 +133,11 @@ def _clone_corrections(
     base, episodes = load_trained(init), Path(data[0])
     require_made_by(base, episodes)
     trained, facts = fit_residual(base, episodes, [], method="bc_interventions", seed=seed, progress=progress)
-    trained.provenance |= {"training": facts, "init": str(init), "online_data": str(data[0])}
+    trained.provenance |= {
+        "training": facts,
+        "init": str(init.resolve()),
+        "online_data": str(episodes.resolve()),
+    }
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
 
@@ -187,8 +162,11 @@ def policy_spec(dataset: Dataset, cameras: Sequence[str], steps: int) -> PolicyS
     )
 
 
-def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int) -> Actor:
-    """Return an untrained actor whose normalisers fit the buffer; actions have standard deviation 0.5."""
+def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int, diffusion: bool = False) -> Actor:
+    """Return an untrained actor whose normalisers fit the buffer; actions have standard deviation 0.5.
+
+    diffusion: give it a diffusion head instead of a consistency expert.
+    """
     w = buffer.windows
     executed = torch.from_numpy(w.action[w.mask > 0])
     floor = ACTION_FLOOR * torch.from_numpy(spec.action.half_range)
@@ -201,7 +179,11 @@ def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int) -> Actor:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        expert = ConsistencyExpert(ConsistencyConfig(sizes=sizes))
+        expert: ConsistencyExpert | DiffusionExpert
+        if diffusion:
+            expert = DiffusionExpert(DiffusionConfig(sizes=sizes))
+        else:
+            expert = ConsistencyExpert(ConsistencyConfig(sizes=sizes))
     fit_contexts(expert, buffer.tokens[0])
     return Actor(
         expert,
@@ -210,8 +192,8 @@ def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int) -> Actor:
     )
 
 
-def _configs(preset: str, updates: int | None) -> tuple[CPConfig, OfflineConfig, ValueFitConfig]:
-    """Return the settings of a preset; `updates` scales every phase in proportion."""
+def _settings(preset: str, updates: int | None, changes: dict[str, Any]) -> Settings:
+    """Return the numbers of a preset with changes of `OfflineConfig`; `updates` scales every phase in proportion."""
     if preset not in ("sim", "paper"):
         raise ConfigError(f"Unknown preset '{preset}'.", "Presets: sim, paper.")
     cp, offline = CPConfig(), OfflineConfig.preset("sim" if preset == "sim" else "paper")
@@ -228,7 +210,7 @@ def _configs(preset: str, updates: int | None) -> tuple[CPConfig, OfflineConfig,
         )
         value = value.model_copy(update={"updates": round(value.updates * share)})
         cp = cp.model_copy(update={"updates": updates})
-    return cp, offline, value
+    return Settings(cp, offline.model_copy(update=changes), value, AWRConfig())
 
 
 def _provenance(
@@ -237,19 +219,21 @@ def _provenance(
     buffer: Buffer,
     seed: int,
     preset: str,
-    offline: OfflineConfig,
-    cp: CPConfig,
+    settings: Settings,
+    learned: Learned,
     init: Path | None,
     seconds: float,
 ) -> dict[str, Any]:
     """Return what a checkpoint says about its making."""
+    cp, offline = settings.cp, settings.offline
+    judged = learned.critic is not None or learned.decoupled is not None
     metas = [e.meta for e in buffer.episodes]
     successes = sum(e.success for e in buffer.episodes)
     tasks = sorted({str(m.get("task")) for m in metas})
     return {
         "method": method,
         "task": tasks[0] if len(tasks) == 1 else ", ".join(tasks),
-        "data": [str(p) for p in paths],
+        "data": [str(p.resolve()) for p in paths],
         "data_hash": content_hash(
             [[m, len(e), e.success] for m, e in zip(metas, buffer.episodes, strict=True)]
         ),
@@ -260,8 +244,8 @@ def _provenance(
         "preset": preset,
         "gamma": offline.gamma,
         "clone_updates": cp.updates,
-        "improve_updates": offline.updates if method != "cp" else 0,
-        "critic_updates": offline.critic_updates if method == "bora" else 0,
+        "improve_updates": offline.updates if method not in ("cp", "diffusion") else 0,
+        "critic_updates": offline.critic_updates if judged else 0,
         "init": str(init) if init is not None else None,
         "seconds": round(seconds, 1),
     }

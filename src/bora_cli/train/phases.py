@@ -130,7 +130,7 @@ def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
 
 
 def judge(
-    run: Run, actor: Actor, critic: ChunkCritic, config: OfflineConfig, value: ValueFitConfig
+    run: Run, actor: Actor, critic: ChunkCritic | None, config: OfflineConfig, value: ValueFitConfig
 ) -> Sampler:
     """Return a sampler whose batches carry the advantages that `advantages` does not compute from the critic."""
     buffer = run.buffer

@@ -1,0 +1,147 @@
+"""The methods of `bora train` as sequences of phases; the phases are in `phases` and `decoupled`.
+
+cp                behaviour cloning of everything by a consistency expert (CP Base)
+diffusion         the same by a diffusion head, sampled in ten DDIM steps
+filtered_bc       the updates and losses of bora on the successful episodes only, without a critic
+awr               cloning with the weights exp(advantage); as many updates as bora takes in both of its stages
+bora              CP Base, then a critic, then the clipped surrogate with its advantages (BORA-Offline)
+decoupled         as bora, with the advantages of a critic of pixels and whole chunks
+decoupled_value   as decoupled, with a value of pixels that knows no action
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from bora_cli.algos.awr import AWRConfig, awr_loss
+from bora_cli.algos.bora_offline import OfflineConfig, advantages
+from bora_cli.algos.cp import CPConfig
+from bora_cli.algos.diffusion import diffusion_loss
+from bora_cli.algos.value import ValueFitConfig
+from bora_cli.errors import DataError
+from bora_cli.models.consistency import ConsistencyExpert
+from bora_cli.models.critic import ChunkCritic
+from bora_cli.models.decoupled import DecoupledCritic
+from bora_cli.models.diffusion import DiffusionExpert
+from bora_cli.models.policy import Actor
+from bora_cli.train.buffer import Sampler
+from bora_cli.train.clone import clone
+from bora_cli.train.decoupled import fit_decoupled, load_pixels
+from bora_cli.train.phases import Run, fit_critic, improve, judge, warm_up
+
+METHODS = (
+    "cp",
+    "diffusion",
+    "filtered_bc",
+    "awr",
+    "decoupled",
+    "decoupled_value",
+    "bora",
+    "bc_interventions",
+)
+WARM = ("bora", "decoupled", "decoupled_value")
+"""Methods that improve a CP Base and may be given one."""
+ADVANTAGES: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "q_minus_v": {"advantage": "q_minus_v"},
+    "constant": {"advantage": "constant"},
+    "random": {"shuffle": True},
+    "flipped": {"flip": True},
+}
+"""What `bora` and `awr` may follow: the preset's advantages, the chunk critic's, or one of three controls."""
+FOLLOWS = ("awr", "bora")
+"""Methods with a choice of advantages."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a training run."""
+
+    cp: CPConfig
+    offline: OfflineConfig
+    value: ValueFitConfig
+    awr: AWRConfig
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method makes: an expert, and the critic it needed."""
+
+    expert: ConsistencyExpert | DiffusionExpert
+    critic: ChunkCritic | None = None
+    decoupled: DecoupledCritic | None = None
+
+
+def learn(
+    method: str,
+    run: Run,
+    actor: Actor,
+    warm: bool,
+    settings: Settings,
+    data: Sequence[Path],
+    cameras: Sequence[str],
+) -> Learned:
+    """Run the phases of a method.
+
+    actor: with the expert to start from; warm: it is a CP Base already.  data, cameras: where the images are, for
+    the methods that look at them again.  Raises DataError if there is nothing to imitate.
+    """
+    cp, offline, rows = settings.cp, settings.offline, np.arange(len(run.sampler))
+    if isinstance(actor.expert, DiffusionExpert):
+        return Learned(_clone(run, run.sampler, actor.expert, cp, rows, diffusion_loss))
+    if method == "awr":
+        return _weighted(run, actor, settings)
+    if method == "filtered_bc":
+        rows = np.flatnonzero(run.buffer.windows.success)
+        if not len(rows):
+            raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
+    expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows)
+    if method == "cp":
+        return Learned(expert)
+    if method == "filtered_bc":
+        constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
+        return Learned(improve(run, run.sampler, expert, rows, cp, constant))
+    if method == "bora":
+        critic = fit_critic(run, offline)
+        judged = judge(run, actor, critic, offline, settings.value)
+        return Learned(improve(run, judged, expert, rows, cp, offline, critic), critic)
+    sees: Literal["action", "nothing"] = "action" if method == "decoupled" else "nothing"
+    decoupled, adv = fit_decoupled(run, load_pixels(data, cameras), sees, offline)
+    given = offline.model_copy(update={"advantage": "given"})
+    judged = Sampler(run.buffer, actor.state, actor.action, per_window=adv)
+    return Learned(improve(run, judged, expert, rows, cp, given), decoupled=decoupled)
+
+
+def _weighted(run: Run, actor: Actor, settings: Settings) -> Learned:
+    """Clone with the weights of the advantages from the first update on; a critic is fitted only where it is asked."""
+    cp, offline = settings.cp, settings.offline
+    critic = fit_critic(run, offline) if offline.advantage == "q_minus_v" else None
+    judged = judge(run, actor, critic, offline, settings.value)
+
+    def loss(expert: Any, averaged: Any, batch: Any, config: CPConfig, *, generator: torch.Generator) -> Any:
+        adv = advantages(batch, offline, critic)
+        return awr_loss(expert, averaged, batch, adv, config, settings.awr, generator=generator)
+
+    both = cp.model_copy(update={"updates": cp.updates + offline.updates})
+    rows = np.arange(len(run.sampler))
+    return Learned(_clone(run, judged, actor.expert, both, rows, loss), critic)
+
+
+def _clone(run: Run, sampler: Sampler, expert: Any, config: CPConfig, rows: Any, loss: Any) -> Any:
+    return clone(
+        expert,
+        sampler,
+        config,
+        rows=rows,
+        rng=run.rng("clone"),
+        generator=run.generator("clone"),
+        tracker=run.tracker,
+        progress=run.progress,
+        loss_of=loss,
+    )
