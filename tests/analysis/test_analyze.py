@@ -54,7 +54,7 @@ def test_a_killed_analysis_leaves_what_was_there(
     killed_in: str,
     before: bool,
 ) -> None:
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     out, data = tmp_path / "analysis", toy_dataset(tmp_path / "data", episodes[:4]).root
