@@ -3,7 +3,8 @@
 SCRATCH/whole and SCRATCH/broken each get a run called `run`; in SCRATCH/whole every command that the demo printed is
 given once more, as it was printed, which makes `run-again`.  Everything is imported once; every attempt is a forked
 child that runs `bora demo --quick` with fewer episodes and updates, writes its messages to attempt-K.log, and kills
-itself with SIGKILL where it is told to.  Prints one line per attempt: the moment, and how the child ended.
+itself with SIGKILL where it is told to.  Before every attempt but the first, the broken run is moved to another folder
+and named in another way.  Prints one line per attempt: the moment, and how the child ended.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ def die_at(owner: Any, name: str, call: int) -> None:
     setattr(owner, name, die)
 
 
-def attempt(folder: Path, number: int, moment: str | None, pictures: bool) -> int:
+def attempt(folder: Path, number: int, moment: str | None, pictures: bool, out: str = "run") -> int:
     """Run the demo in a child and return its wait status."""
     task = ("--task", "press_button", "--seed", str(SEED))
-    demo = ["demo", "--quick", "--workers", "1", "--out", "run", *task]
+    demo = ["demo", "--quick", "--workers", "1", "--out", out, *task]
     return in_child(folder, f"attempt-{number}.log", [demo], moment, pictures)
 
 
@@ -115,9 +116,14 @@ def run(scratch: Path) -> None:
         folder.mkdir()
     print("uninterrupted", attempt(whole, 0, None, pictures=False), flush=True)
     print("printed commands", repeat(whole), flush=True)
-    for number, moment in enumerate(MOMENTS):
-        print(moment, attempt(broken, number, moment, pictures=False), flush=True)
-    print("to the end", attempt(broken, len(MOMENTS), None, pictures=True), flush=True)
+    for number, moment in enumerate((*MOMENTS, None)):
+        where = ("run", "./moved", str(broken / "run"), "../broken/moved")[number % 4]
+        if number:
+            before.rename(broken / Path(where).name)
+        before = broken / Path(where).name
+        how = attempt(broken, number, moment, pictures=moment is None, out=where)
+        print(moment or "to the end", how, flush=True)
+    before.rename(broken / "run")
 
 
 if __name__ == "__main__":

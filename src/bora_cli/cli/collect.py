@@ -28,7 +28,7 @@ def command(
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset to make or continue.")],
     episodes: o.Episodes = 100,
-    profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
+    profile: o.Profile = "sim",
     operator: Annotated[
         str,
         typer.Option(

@@ -17,7 +17,10 @@ def command(
     *,
     task: o.Task = "pick_toy",
     seed: o.Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run to make or continue.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Run to make or continue; else runs/demo-TASK-SEED."),
+    ] = None,
     gap: o.Gap = "deployment",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test; its numbers mean nothing.")] = False,
     workers: o.WorkerCount = 0,

@@ -25,9 +25,7 @@ def eval_command(
     gap: o.Gap = "none",
     episodes: o.Episodes = 100,
     seed: o.Seed = 7,
-    profile: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Hardware profile: limits the robot keeps.")
-    ] = "sim",
+    profile: o.Profile = "sim",
     workers: o.WorkerCount = 0,
     video: o.Film = None,
     record: Annotated[

@@ -205,6 +205,7 @@ Gap = Annotated[
         callback=known_gap,
     ),
 ]
+Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile: limits kept.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]
 Episodes = Annotated[int, typer.Option(min=1, metavar="N", help="How many episodes.")]
 WorkerCount = Annotated[

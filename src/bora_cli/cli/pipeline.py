@@ -153,6 +153,7 @@ class Pipeline:
             (
                 f"bora online {self._at('policies/bora_offline')} --task {task} --gap {job.gap}"
                 f" --rounds {job.rounds} --episodes {job.online_episodes} --seed {job.seed}"
+                f" --data {self._at('demos')}"
                 f" --out {self._again('online')}",
             ),
             self._online,
@@ -258,6 +259,7 @@ class Pipeline:
             rounds=job.rounds,
             episodes=job.online_episodes,
             seed=job.seed,
+            data=[self.root / "demos"],
             out=self.root / "online",
             workers=self.workers,
             progress=self.progress,

@@ -144,9 +144,15 @@ def open_or_create(
     if dataset.identity.video != video:
         there, asked = (codec or "PNG" for codec in (dataset.identity.video, video))
         raise ConfigError(f"{root} keeps images as {there}; {asked} was asked for.", "Choose another --out.")
-    before = dataset.info.get("job", {})
-    differing = [k for k in job if before.get(k) != job[k]]
-    if differing:
-        detail = ", ".join(f"{k} {before.get(k)!r} there, {job[k]!r} asked" for k in differing)
+    if detail := differences(dataset.info.get("job", {}), job):
         raise ConfigError(f"{root} holds another collection ({detail}).", "Choose another --out.")
     return dataset
+
+
+def differences(before: dict[str, Any], asked: dict[str, Any]) -> str:
+    """Say in what a stored job and the one that is asked for differ; "" if they are the same.
+
+    Where a checkpoint lies does not matter, what it is does: a run that was moved goes on.
+    """
+    keys = [k for k in asked if k != "checkpoint" and before.get(k) != asked[k]]
+    return ", ".join(f"{k} {before.get(k)!r} there, {asked[k]!r} asked" for k in keys)

@@ -26,6 +26,9 @@ from bora_cli.types import Episode, content_hash
 
 Progress = Callable[[str, int, int], None]
 
+CIRCUMSTANCES = ("seconds", "data", "init", "online_data")
+"""What a checkpoint says about its making that does not make it another policy."""
+
 
 @dataclass(frozen=True)
 class EvalJob:
@@ -95,12 +98,16 @@ class EvalResult:
 
 
 def checkpoint_hash(path: Path) -> str:
-    """Return a short hash of everything a policy is; how many seconds its training took is not part of it."""
+    """Return a short hash of everything a policy is.
+
+    How long its training took and where its data and its backbone lay are not part of it; their hashes are.
+    """
     config = read_config(path)
-    facts = {k: v for k, v in config.get("provenance", {}).items() if k != "seconds"}
+    facts = {k: v for k, v in config.get("provenance", {}).items() if k not in CIRCUMSTANCES}
+    backbone = config.get("backbone", {}).get("hash")
     files = sorted(Path(path).glob("*.safetensors"))
     weights = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-    return content_hash({"config": config | {"provenance": facts}, "weights": weights})
+    return content_hash({"config": config | {"provenance": facts, "backbone": backbone}, "weights": weights})
 
 
 @lru_cache(maxsize=3)

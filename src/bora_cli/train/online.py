@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bora_cli.algos.bora_online import OnlineConfig
-from bora_cli.checkpoint import load_trained, save_trained
+from bora_cli.checkpoint import Trained, load_trained, save_trained
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
-from bora_cli.evaluate.collect import open_or_create, simulation
+from bora_cli.evaluate.collect import differences, open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate, image_side
 from bora_cli.evaluate.guard import sim_profile
 from bora_cli.evaluate.metrics import human_share, takeovers
@@ -151,7 +151,7 @@ def run_rounds(
         profile_hash=hardware.hash,
     )
     _claim(out, job)
-    offline = data or [Path(p) for p in base.provenance["data"]]
+    offline = data or _training_data(base, checkpoint)
     pool = workers or Workers(1)
     acting, done = checkpoint, []
     for index in range(1, rounds + 1):
@@ -183,6 +183,17 @@ def run_rounds(
     return {"policy": str(final), "job": asdict(job), "rounds": done}
 
 
+def _training_data(base: Trained, checkpoint: Path) -> list[Path]:
+    """Return the datasets that a policy was trained on; raises ConfigError if they are not there any more."""
+    paths = [Path(p) for p in base.provenance["data"]]
+    if gone := [str(p) for p in paths if not p.is_dir()]:
+        raise ConfigError(
+            f"{checkpoint} was trained on {', '.join(gone)}, where nothing is now.",
+            "Name the dataset with --data.",
+        )
+    return paths
+
+
 def _require_word(name: str, value: str, allowed: Any) -> None:
     """Raise ConfigError unless the value is one of a Literal's."""
     if value not in get_args(allowed):
@@ -197,10 +208,7 @@ def _claim(out: Path, job: OnlineJob) -> None:
             raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
         write_json(file, asdict(job))
         return
-    before = json.loads(file.read_text())
-    differing = [k for k, v in asdict(job).items() if before.get(k) != v]
-    if differing:
-        detail = ", ".join(f"{k} {before.get(k)!r} there, {asdict(job)[k]!r} asked" for k in differing)
+    if detail := differences(json.loads(file.read_text()), asdict(job)):
         raise ConfigError(f"{out} holds another online run ({detail}).", "Choose another --out.")
 
 
