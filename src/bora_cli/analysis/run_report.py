@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,6 @@ def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> Run
     online = _json(root / "online" / "rounds.json") or {"rounds": []}
     episodes = Dataset.open(root / "online" / "episodes") if online["rounds"] else None
     critic = _json(root / "analysis" / "critic.json")
-    full = root / "online" / "policy"
     return RunSummary(
         task=job["task"],
         seed=job["seed"],
@@ -117,13 +117,9 @@ def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> Run
         human=human([e.controller for e in episodes.episodes(images=False)]) if episodes else None,
         rounds=tuple(Round(**{k: r[k] for k in ROUND_FIELDS}) for r in online["rounds"]),
         critic=_critic(critic),
-        residual=_residual(full),
+        residual=_residual(_policy(root, "bora_full")),
         versions=package_versions(),
-        hashes={
-            m: checkpoint_hash(p)
-            for m in METHODS
-            if (p := full if m == "bora_full" else root / "policies" / m).is_dir()
-        },
+        hashes={m: checkpoint_hash(p) for m in METHODS if (p := _policy(root, m)).is_dir()},
         machine={
             "renderer": next(iter(evaluations.values())).renderer,
             "system": platform.platform(terse=True),
@@ -173,6 +169,11 @@ def _residual(policy: Path) -> ResidualSummary | None:
     return ResidualSummary(trained.spec.action.names, tuple(float(v) for v in row), trained.lam)
 
 
+def _policy(root: Path, method: str) -> Path:
+    """Return where the run, wherever it lies now, keeps the policy of a method."""
+    return root / ("online/policy" if method == "bora_full" else f"policies/{method}")
+
+
 def _films(
     root: Path, evaluations: dict[tuple[str, str], EvalResult], progress: Progress | None
 ) -> dict[str, bytes]:
@@ -187,7 +188,8 @@ def _films(
             if scene is not None:
                 if progress is not None:
                     progress(f"film {method}", len(films), 2 * len(FILMED))
-                films[f"{method}/{label}"] = webp_film(film(evaluation.job, [scene]))
+                job = replace(evaluation.job, checkpoint=str(_policy(root, method)))
+                films[f"{method}/{label}"] = webp_film(film(job, [scene]))
     return films
 
 
