@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from episode_factory import make_dataset, make_episode
 
 from bora_cli.data import row_index
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.rows import read_row
+from bora_cli.data.rows import read_many, read_row
+from bora_cli.errors import CorruptEpisode
 
 MADE = [make_episode(n, seed=n, prompt=f"task {n}", meta={"n": [n, None], "s": "ä"}) for n in (3, 5, 2, 4)]
 
@@ -32,9 +35,14 @@ def one_by_one(root: Path, count: int) -> list[object]:
     return [read_row(root, index) for index in range(count)]
 
 
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_index, "read_row", None)
+    monkeypatch.setattr(row_index, "read_many", None)
+
+
 def test_gathered_rows_are_the_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = one_by_one(root, 4)
-    monkeypatch.setattr(row_index, "read_row", None)
+    forbid_reading(monkeypatch)
     assert Dataset.open(root).rows() == expected
 
 
@@ -57,7 +65,7 @@ def test_a_writer_gathers_now_and_then(tmp_path: Path, monkeypatch: pytest.Monke
     dataset = make_dataset(tmp_path / "d", MADE)
     assert (dataset.root / row_index.INDEX).is_file()
     expected = one_by_one(dataset.root, 4)
-    monkeypatch.setattr(row_index, "read_row", None)
+    forbid_reading(monkeypatch)
     assert Dataset.open(dataset.root).rows() == expected
 
 
@@ -72,8 +80,33 @@ def test_a_damaged_gathered_file_is_ignored(root: Path, content: bytes | None) -
 
 
 def test_a_gathered_file_of_another_make_is_ignored(root: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pq.write_table(pa.table({"index": [0, 1], "colour": ["red", "blue"]}), root / row_index.INDEX)
     assert Dataset.open(root).rows() == one_by_one(root, 4)
+
+
+def test_many_rows_are_the_same_rows(root: Path) -> None:
+    assert read_many(root, [3, 0, 2]) == [read_row(root, index) for index in (3, 0, 2)]
+    assert read_many(root, []) == []
+
+
+def test_rows_with_other_columns_are_read_all_the_same(root: Path) -> None:
+    file = root / "meta/episodes/chunk-000/file-002.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("later", pa.array([1])).drop_columns(["stats/action/min"]), file)
+    assert read_many(root, range(4)) == one_by_one(root, 4)
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", "of another episode", "twice"])
+def test_a_damaged_row_among_many_is_named(root: Path, damage: str) -> None:
+    file = root / "meta/episodes/chunk-000/file-002.parquet"
+    whole = file.read_bytes()
+    if damage == "torn":
+        file.write_bytes(whole[:-30])
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "twice":
+        pq.write_table(pa.concat_tables([pq.read_table(file)] * 2), file)
+    else:
+        file.write_bytes(file.with_name("file-001.parquet").read_bytes())
+    with pytest.raises(CorruptEpisode, match=r"file-002\.parquet"):
+        read_many(root, range(4))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bora_cli.data.files import read_table, write_table
-from bora_cli.data.rows import EpisodeRow, read_row
+from bora_cli.data.rows import EpisodeRow, read_many, read_row
 from bora_cli.data.schema import FILES_PER_CHUNK
 from bora_cli.errors import DataError
 
@@ -32,15 +32,12 @@ def read_rows(root: Path, count: int) -> list[EpisodeRow]:
     Raises CorruptEpisode for a row file that cannot be read.
     """
     stamps = _stamps(root)
-    known = _gathered(root)
-    rows, fresh = [], 0
-    for index in range(count):
-        found = known.get(index)
-        if found is None or found[0] != stamps.get(index):
-            found = (stamps.get(index), read_row(root, index))
-            fresh += 1
-        rows.append(found[1])
-    if fresh >= GATHER:
+    known = {i: row for i, (stamp, row) in _gathered(root).items() if stamp == stamps.get(i)}
+    fresh = [index for index in range(count) if index not in known]
+    read = read_many(root, fresh) if len(fresh) >= GATHER else [read_row(root, index) for index in fresh]
+    known |= {row.index: row for row in read}
+    rows = [known[index] for index in range(count)]
+    if len(fresh) >= GATHER:
         gather(root, rows)
     return rows
 
