@@ -21,13 +21,6 @@ with app.setup:
     from bora_cli.errors import DataError
 
 
-@app.function
-def show(figure, name):
-    """Show a figure as SVG on paper, so that it reads the same in a light and in a dark browser."""
-    paper = "background:#fff;color-scheme:light;padding:10px;border-radius:8px;overflow-x:auto"
-    return mo.Html(f'<div style="{paper}">{style.svg(figure, name)}</div>')
-
-
 @app.cell(hide_code=True)
 def _():
     mo.md("""
@@ -87,7 +80,9 @@ def _(episode, folder, pick, scrub):
         "a person has a share in the action" if _here["intervened"][0] else "the policy acts alone",
         f"picture of tick {_seen[0]}" if _seen else "no picture of this episode",
     ]
-    _trace = show(figures.episode_trace(folder.traces, pick.value, tick=scrub.value), "episode")
+    _trace = mo.Html(
+        style.paper(figures.episode_trace(folder.traces, pick.value, tick=scrub.value), "episode")
+    )
     _picture = [mo.image(_seen[1], width=220, rounded=True)] if _seen else []
     _row = mo.hstack([*_picture, _trace], widths=[1, 3.2] if _seen else [1], align="center")
     mo.vstack([mo.md(" · ".join(_notes)), _row])
@@ -97,7 +92,7 @@ def _(episode, folder, pick, scrub):
 @app.cell
 def _(folder, pick):
     _bands = figures.value_traces(folder.traces, episode=pick.value, frames=folder.strip(pick.value))
-    mo.vstack([mo.md("## All episodes over normalised time"), show(_bands, "traces")])
+    mo.vstack([mo.md("## All episodes over normalised time"), mo.Html(style.paper(_bands, "traces"))])
     return
 
 
@@ -110,7 +105,7 @@ def _(folder):
         _told = value_tests.first_above(_early)
         _answer = "never" if _told is None else f"from {_told:.0%} of the episode on"
         _text = mo.md(f"AUROC exceeds 0.8 **{_answer}** (unaided episodes only).")
-        _shown = mo.vstack([_text, show(figures.auroc_over_time(_early, _late), "auroc")])
+        _shown = mo.vstack([_text, mo.Html(style.paper(figures.auroc_over_time(_early, _late), "auroc"))])
     except DataError as _error:
         _shown = mo.callout(mo.md(f"**No AUROC.** {_error}"), kind="warn")
     mo.vstack([mo.md("## How early does V tell?"), _shown])
@@ -122,7 +117,7 @@ def _(alone):
     try:
         _fit = value_tests.calibration(alone, rng=np.random.default_rng(0))
         _text = mo.md("Below the dashed line the critic was too optimistic.")
-        _shown = mo.vstack([_text, show(figures.reliability(_fit), "reliability")])
+        _shown = mo.vstack([_text, mo.Html(style.paper(figures.reliability(_fit), "reliability"))])
     except DataError as _error:
         _shown = mo.callout(mo.md(f"**No calibration.** {_error}"), kind="warn")
     mo.vstack([mo.md("## Can V be taken at its word?"), _shown])

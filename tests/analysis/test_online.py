@@ -116,7 +116,7 @@ def test_every_figure_is_drawn(run):
         online_figures.corrections(found),
         online_figures.corrections(found, round_=1),
         online_figures.reasons(found),
-        online_figures.learning(found),
+        online_figures.learning(found.metrics),
         online_figures.progress(found.episodes),
     ]
     assert all(png(f).startswith(b"\x89PNG") for f in drawn)
@@ -141,7 +141,7 @@ def test_a_run_without_an_episode_or_a_takeover_is_told(run):
     with pytest.raises(DataError, match="Nobody took over"):
         online_figures.reasons(bare)
     with pytest.raises(DataError, match="Nothing has been learned"):
-        online_figures.learning(bare)
+        online_figures.learning(bare.metrics)
 
 
 def test_the_live_view_follows_a_run(run, tmp_path):

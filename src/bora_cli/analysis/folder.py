@@ -2,6 +2,7 @@
 
 traces.parquet                         the value-trace table (`bora_cli.analysis.traces`)
 swaps.parquet                          what the critic says about other chunks (`bora_cli.analysis.swaps`), optional
+critic.json                            the critic's marks (`CriticSummary`), optional
 frames/episode_0003_tick_0012.webp     thumbnails of some episodes (scene camera)
 summary.json                           numbers of the run, optional
 """
@@ -16,14 +17,16 @@ from pathlib import Path
 import polars as pl
 
 from bora_cli.analysis.media import read_image, webp_image
-from bora_cli.analysis.summary import RunSummary
+from bora_cli.analysis.summary import SCHEMA, CriticSummary, RunSummary
 from bora_cli.analysis.swaps import read_swaps
 from bora_cli.analysis.traces import outcomes, read_traces, write_traces
+from bora_cli.data.files import read_json
 from bora_cli.errors import DataError
 from bora_cli.types import U8
 
 TRACES = "traces.parquet"
 SWAPS = "swaps.parquet"
+CRITIC = "critic.json"
 _NAME = re.compile(r"episode_(\d+)_tick_(\d+)\.webp")
 
 
@@ -47,6 +50,17 @@ class TraceFolder:
             return None
         nearest = min(ticks, key=lambda t: abs(t - tick))
         return nearest, read_image(ticks[nearest])
+
+    def critic(self) -> CriticSummary | None:
+        """Return the critic's marks, from the run's summary or from what `bora analyze` wrote; None without any."""
+        if self.summary is not None and self.summary.critic is not None:
+            return self.summary.critic
+        file = self.path / CRITIC
+        if not file.is_file():
+            return None
+        return RunSummary.from_json(
+            {"schema": SCHEMA, "task": "", "seed": 0, "critic": read_json(file)}
+        ).critic
 
     def strip(self, episode: int, count: int = 8) -> list[tuple[int, U8]]:
         """Return up to `count` thumbnails spread evenly over an episode as (tick, uint8 [H, W, 3])."""

@@ -161,9 +161,12 @@ def reasons(run: OnlineRun) -> Figure:
 
 
 @house_style
-def learning(run: OnlineRun) -> Figure:
-    """Draw the numbers of `METRICS` over the updates, a line per round.  Raises DataError if nothing was logged."""
-    m = run.metrics
+def learning(metrics: pl.DataFrame) -> Figure:
+    """Draw the numbers of `METRICS` over the updates, a line per round.  Raises DataError if nothing was logged.
+
+    metrics: rows of `online.read_metrics`.
+    """
+    m = metrics
     shown = [(p, k, t) for p, k, t in METRICS if k in m.columns and m.filter(pl.col("phase") == p)[k].count()]
     if not shown:
         raise DataError("Nothing has been learned in this run yet.", "Wait for the first round's training.")

@@ -124,6 +124,17 @@ def svg(figure: Figure, name: str = "figure") -> str:
     return text.strip()
 
 
+def paper(figure: Figure, name: str) -> str:
+    """Return a figure as HTML on white paper, so that it reads the same in a light and in a dark page.
+
+    It shrinks with the page down to two thirds of its width and scrolls sideways below that.
+    """
+    least = f"{0.62 * 96 * figure.get_figwidth():.0f}px"
+    drawn = svg(figure, name).replace('style="', f'style="min-width:{least};', 1)
+    look = "background:#fff;color:#1d2129;color-scheme:light;padding:10px;border-radius:8px;overflow-x:auto"
+    return f'<div style="{look}">{drawn}</div>'
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, by the suffix of the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
