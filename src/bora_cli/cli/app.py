@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from bora_cli import __version__
-from bora_cli.cli import collect, compare, data, demo, doctor, evaluate, profile, sim, train
+from bora_cli.cli import collect, compare, data, demo, doctor, evaluate, notebook, profile, sim, train
 from bora_cli.cli.ui import Entry, Ui, print_error, print_help
 from bora_cli.errors import BoraError
 
@@ -77,6 +77,12 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
             (
                 Entry("compare", "Say which of several runs is better.", "bora compare runs/a runs/b"),
                 compare.compare_command,
+            ),
+            (
+                Entry(
+                    "notebook", "Look into a run in the browser.", "bora notebook value_traces --run runs/a"
+                ),
+                notebook.notebook_command,
             ),
             (
                 Entry("report", "Write the report of a demo run afresh.", "bora report runs/demo-pick_toy-0"),
