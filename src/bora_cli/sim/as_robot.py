@@ -16,11 +16,17 @@ class SimRobot:
     """A simulation behind the seam of a robot.
 
     Time passes only with commands: each that is in time is one tick of the simulation.  Its limits are the
-    simulation's own.  scene_seed: which scene every reset builds.  clock: s, for stamps and deadlines.
+    simulation's own.  scene_seed: which scene every reset builds.  profile_hash: of the profile it was set up with.
+    clock: s, for stamps and deadlines.
     """
 
     def __init__(
-        self, sim: Simulation, *, scene_seed: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        sim: Simulation,
+        *,
+        scene_seed: int = 0,
+        profile_hash: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sim = sim
         self._scene_seed = scene_seed
@@ -34,6 +40,7 @@ class SimRobot:
             high=tuple(float(x) for x in sim.action_spec.high[hand]),
             dt=sim.dt,
             cameras=tuple(CameraSpec(name, side, side) for name in CAMERAS),
+            profile_hash=profile_hash,
         )
 
     def reset(self) -> Reading:
