@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from bora_cli import __version__
-from bora_cli.cli import collect, compare, data, demo, doctor, evaluate, notebook, profile, sim, train
+from bora_cli.cli import collect, compare, data, demo, doctor, evaluate, notebook, profile, robot, sim, train
 from bora_cli.cli.ui import Entry, Ui, print_error, print_help
 from bora_cli.errors import BoraError
 
@@ -108,6 +108,10 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
             (
                 Entry("profile", "List, show and check hardware profiles.", "bora profile show sim"),
                 profile.app,
+            ),
+            (
+                Entry("robot", "Serve a robot, or prove its driver.", "bora robot serve --token-file token"),
+                robot.app,
             ),
             (
                 Entry("sim", "Picture the simulator's tasks.", "bora sim gallery --out gallery.webp"),
