@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bora_cli.input.device import FINGERS, GRIP, TAKE_OVER
+from bora_cli.input.device import FINGERS, GRIP, RELEASE, TAKE_OVER
 from bora_cli.input.keyboard import HELP, MAX_AGE_S, MOTIONS, Keyboard
 
 
@@ -81,15 +81,15 @@ def test_steps_have_three_sizes() -> None:
 
 
 def test_keys_that_ask_for_something() -> None:
-    board = Keyboard(["open", "point"], pedal="b")
-    for key in ("space", "g", "b", "2", "space"):
+    board = Keyboard(["open", "point"], {"b": RELEASE, "w": TAKE_OVER})
+    for key in ("space", "g", "w", "2", "space", "b"):
         board.press(key, 0.0)
     sample = board.read(0.1)
     assert sample is not None
-    assert sample.pressed == (GRIP, FINGERS, TAKE_OVER, "posture point")
+    assert sample.pressed == (GRIP, FINGERS, TAKE_OVER, "posture point", RELEASE)
     assert not sample.moving
     assert not board.press("3", 0.0)
-    assert not board.press("t", 0.0)
+    assert board.press("t", 0.0)
 
 
 def test_the_help_names_every_motion_key() -> None:

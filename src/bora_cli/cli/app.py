@@ -12,7 +12,20 @@ import typer
 from typer.core import TyperGroup
 
 from bora_cli import __version__
-from bora_cli.cli import collect, compare, data, demo, doctor, evaluate, notebook, profile, robot, sim, train
+from bora_cli.cli import (
+    collect,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    notebook,
+    profile,
+    robot,
+    sim,
+    teleop,
+    train,
+)
 from bora_cli.cli.ui import Entry, Ui, print_error, print_help
 from bora_cli.errors import BoraError
 
@@ -40,6 +53,14 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                     "bora collect --task pick_toy --episodes 100 --out demos",
                 ),
                 collect.command,
+            ),
+            (
+                Entry(
+                    "teleop",
+                    "Drive the simulator yourself, and record it.",
+                    "bora teleop --profile sim --task pick_toy --out mine",
+                ),
+                teleop.command,
             ),
             (
                 Entry(
@@ -102,7 +123,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
         "Look after",
         (
             (
-                Entry("data", "Look into datasets, mend, merge and import them.", "bora data info demos"),
+                Entry("data", "Look into, mend, merge, import datasets.", "bora data info demos"),
                 data.app,
             ),
             (
@@ -114,7 +135,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                 robot.app,
             ),
             (
-                Entry("sim", "Picture the simulator's tasks.", "bora sim gallery --out gallery.webp"),
+                Entry("sim", "Picture the tasks.", "bora sim gallery --out gallery.webp"),
                 sim.app,
             ),
             (

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 WIDTH = 80
+ONE_LINE = WIDTH - 16
+"""Letters of summary and example that fit beside a command's name on the help screen."""
 RARELY = 10.0
 """Seconds between two progress lines where nobody sees a terminal."""
 
@@ -138,8 +140,12 @@ def print_help(usage: str, about: str, panels: Sequence[tuple[str, Sequence[Entr
         ends = "├┤" if number else "╭╮"
         line(f"{ends[0]}─ ", Text(title), f" {'─' * (width - len(title) - 5)}{ends[1]}")
         for entry in entries:
+            example = f"$ {entry.example}"
+            if len(entry.summary) + len(example) <= ONE_LINE:
+                row((f"{entry.name:<10}", "bold cyan"), (f"{entry.summary}  ", ""), (example, "dim"))
+                continue
             row((f"{entry.name:<10}", "bold cyan"), (entry.summary, ""))
-            row((" " * 10, ""), (f"$ {entry.example}", "dim"))
+            row((" " * 10, ""), (example, "dim"))
     line("╰", Text("─" * (width - 2), "dim"), "╯")
     console.print(footer, markup=False, highlight=False)
 

@@ -2,12 +2,12 @@
 
 Terminals do not say when a key goes up, so nothing is integrated while a key is "held": a repeat counts as a press,
 and presses beyond one per axis and tick are dropped, not saved up.  When the hand leaves the key the robot stops with
-the next tick.  A foot pedal is a keyboard with one key; `pedal` is the key it sends.
+the next tick.  A foot pedal is a keyboard with one key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -54,16 +54,17 @@ HELP = (
 class Keyboard:
     """Presses become samples.
 
-    postures: named postures of the hand, on the keys 1, 2, 3 ...  pedal: the key that takes over and hands back.
+    postures: named postures of the hand, on the keys 1, 2, 3 ...  pedals: further keys and what they ask for.
     """
 
     name = "keyboard"
     frame: Frame = "view"
     trouble = ""
 
-    def __init__(self, postures: Sequence[str] = (), pedal: str = "t") -> None:
-        self._asks = {"space": GRIP, "g": FINGERS, pedal: TAKE_OVER}
+    def __init__(self, postures: Sequence[str] = (), pedals: Mapping[str, str] | None = None) -> None:
+        self._asks = {"space": GRIP, "g": FINGERS, "t": TAKE_OVER}
         self._asks |= {str(n): f"posture {name}" for n, name in enumerate(postures[:9], 1)}
+        self._asks |= pedals or {}
         self._pressed: list[tuple[str, float]] = []
         self._size = len(STEP_SIZES) - 1
 
@@ -77,7 +78,7 @@ class Keyboard:
         if key in ("-", "="):
             self._size = min(max(self._size + (1 if key == "=" else -1), 0), len(STEP_SIZES) - 1)
             return True
-        if key not in MOTIONS and key not in self._asks:
+        if key not in self._asks and key not in MOTIONS:
             return False
         self._pressed.append((key, t))
         return True
@@ -89,7 +90,7 @@ class Keyboard:
         if not young:
             return None
         twist = STILL.copy()
-        for axis, sign in {MOTIONS[key] for key, _ in young if key in MOTIONS}:
+        for axis, sign in {MOTIONS[key] for key, _ in young if key not in self._asks}:
             twist[axis] += sign * self.step  # opposite keys cancel
         asked = dict.fromkeys(self._asks[key] for key, _ in young if key in self._asks)
         return DeviceSample(max(t for _, t in young), np.clip(twist, -1.0, 1.0), tuple(asked))
