@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from bora_cli.cli import options as o
 
-DEVICES = ("keyboard",)
+DEVICES = ("keyboard", "spacemouse")
 
 
 def known_device(values: list[str] | None) -> list[str] | None:
@@ -42,6 +43,8 @@ def opened(names: Sequence[str], keyboard: Any, hardware: Any) -> Iterator[tuple
     try:
         for name in names:
             devices.append(_open(name, keyboard, hardware))
+        if keyboard not in devices:  # for the hand, postures and a pedal
+            devices.append(keyboard)
         yield tuple(devices)
     finally:
         for device in devices:
@@ -49,4 +52,11 @@ def opened(names: Sequence[str], keyboard: Any, hardware: Any) -> Iterator[tuple
 
 
 def _open(value: str, keyboard: Any, hardware: Any) -> Any:
+    name, _, where = value.partition(":")
+    if name == "spacemouse":
+        from bora_cli.input.mapping import Shaping
+        from bora_cli.input.spacemouse_open import open_spacemouse
+
+        shaping = Shaping.with_dead_band(hardware.operator.dead_band)
+        return open_spacemouse(where, clock=time.monotonic, sleep=time.sleep, shaping=shaping)
     return keyboard

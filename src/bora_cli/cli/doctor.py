@@ -29,10 +29,10 @@ class Check:
 
 
 def command(ctx: typer.Context, json: o.Json = False) -> None:
-    """Check this installation: packages, rendering, weights, profiles, disk; exit code 3 if a check fails."""
+    """Check this installation: packages, rendering, weights, profiles, devices, disk; exit code 3 if a check fails."""
     ui = o.ui_of(ctx)
     checks: list[Check] = []
-    steps = (_python, _packages, _cores, _torch, _rendering, _backbone, _profiles, _disk)
+    steps = (_python, _packages, _cores, _torch, _rendering, _backbone, _profiles, _devices, _disk)
     with ui.progress() as progress:
         for number, step in enumerate(steps, 1):
             checks.extend(step())
@@ -107,6 +107,24 @@ def _profiles() -> Iterator[Check]:
             yield Check(f"profile {name}", "ok", f"hash {load_profile(name).hash}")
         except BoraError as error:
             yield Check(f"profile {name}", "fail", str(error))
+
+
+def _devices() -> Iterator[Check]:
+    """What a person could drive with; none is needed."""
+    from bora_cli.input.spacemouse_open import find_spacemice
+
+    try:
+        found, _ = find_spacemice()
+    except BoraError as error:
+        yield Check("spacemouse", "note", str(error))
+        return
+    if not found:
+        yield Check("spacemouse", "note", "none connected; the keyboard drives as well")
+    for device in found:
+        remedy = "" if device.allowed else "; it may not be opened: see the udev rule in docs/operators.md"
+        yield Check(
+            "spacemouse", "ok" if device.allowed else "note", f"{device.model} at {device.path}{remedy}"
+        )
 
 
 def _disk() -> Iterator[Check]:
