@@ -18,7 +18,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "seeds"}),
     frozenset({"profiles"}),
     frozenset({"data", "input", "robot"}),
-    frozenset({"control", "sim"}),
+    frozenset({"control", "sim", "testing"}),
     frozenset({"models", "algos"}),
     frozenset({"checkpoint", "train", "evaluate"}),
     frozenset({"analysis"}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_lab import TOKEN, Lab
 
-from bora_cli.errors import ConfigError, DeviceError, LimitViolation, RobotFault, SchemaMismatch
-from bora_cli.robot.client import SocketChannel
-from bora_cli.robot.host import Host
-from bora_cli.robot.protocol import Reading, RobotSpec, Target
-from bora_cli.robot.server import is_loopback, read_token
+from bora_cli.errors import DeviceError, LimitViolation, RobotFault, SchemaMismatch
+from bora_cli.robot.protocol import Reading, Target
 from bora_cli.robot.wire import (
     HEAD,
     Kind,
@@ -29,7 +25,7 @@ from bora_cli.robot.wire import (
     unpack,
     unpack_reading,
 )
-from robot_fakes import DOWN, MIDDLE, OPEN, SPEC, FakeClock
+from robot_fakes import DOWN, MIDDLE, OPEN, SPEC
 
 NEAR = Target(MIDDLE + 0.01, DOWN, OPEN)
 
@@ -365,39 +361,3 @@ def test_nonsense_reaches_the_robot_as_nonsense_and_moves_nothing() -> None:
     lab = Lab()
     accepted = lab.client().command(Target(MIDDLE * np.nan, DOWN, OPEN), deadline=lab.clock.t + 0.1)
     np.testing.assert_array_equal(accepted.position, MIDDLE)
-
-
-# ------------------------------------------------------------------------------------------------- small things
-
-
-def test_a_short_token_is_refused() -> None:
-    with pytest.raises(ConfigError, match="The token has 5 characters; expected 16 or more"):
-        Host(Lab().robot, "short", clock=FakeClock())
-
-
-def test_a_token_file_is_made_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "token"
-    token = read_token(path)
-    assert len(token) >= 32
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert read_token(path) == token
-    path.chmod(0o640)
-    with pytest.raises(ConfigError, match=re.escape(f"Others may read the token in {path}. chmod 600")):
-        read_token(path)
-
-
-@pytest.mark.parametrize(("address", "says"), [("nowhere", "is not HOST:PORT"), ("a:b", "is not HOST:PORT")])
-def test_an_address_has_a_port(address: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        SocketChannel(address)
-
-
-def test_loopback_is_known() -> None:
-    assert all(is_loopback(name) for name in ("127.0.0.1", "::1", "localhost"))
-    assert not any(is_loopback(name) for name in ("0.0.0.0", "robot.lab", "192.168.0.2"))
-
-
-def test_a_spec_survives_the_wire() -> None:
-    assert RobotSpec.from_json(SPEC.to_json()) == SPEC
-    with pytest.raises(SchemaMismatch, match="12 joints, 0 lower and 12 upper limits"):
-        replace(SPEC, low=())

@@ -41,6 +41,8 @@ def serve(
     json: o.Json = False,
 ) -> None:
     """Serve a robot inside the limits of its profile; hold it whenever its client is silent.  Ctrl-C stops."""
+    import time
+
     from bora_cli.control.flight import FlightRecorder
     from bora_cli.control.guard import GuardedRobot
     from bora_cli.profiles import load_profile
@@ -52,7 +54,7 @@ def serve(
     ui = o.ui_of(ctx)
     hardware = load_profile(profile)
     token = read_token(token_file)
-    robot = load_driver(driver, hardware) if driver else _simulated(profile, task, seed)
+    robot = load_driver(driver, hardware) if driver else _simulated(profile, task, seed, time.monotonic)
     guarded = GuardedRobot.from_profile(robot, hardware, recorder=FlightRecorder(flights))
     if not is_loopback(bind):
         ui.warn(f"{bind} can be reached from other machines; nothing is encrypted. A tunnel would be better.")
@@ -73,7 +75,68 @@ def serve(
         guarded.close()
 
 
-def _simulated(name: str, task: str, seed: int) -> Robot:
+@app.command(epilog="Example: bora robot check --profile my_rig.toml --driver my_lab.franka:connect")
+def check(
+    ctx: typer.Context,
+    profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
+    driver: Annotated[
+        str, typer.Option(metavar="MODULE:NAME", help="Makes the robot, from its profile.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Move without asking.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Prove a driver with small motions inside the limits of its profile; exit code 4 if it breaks its contract."""
+    import time
+
+    from bora_cli.control.guard import GuardedRobot
+    from bora_cli.profiles import load_profile
+    from bora_cli.robot.drivers import load_driver
+    from bora_cli.testing import CHECKS, Motions, robot_findings
+
+    ui = o.ui_of(ctx)
+    hardware = load_profile(profile)
+    motions = Motions()
+    if driver and not yes:
+        ui.say(
+            f"The robot will move each axis by {1e3 * motions.step:.0f} mm, turn by {motions.turn:g} rad, and bend each"
+            f" joint by {motions.bend:g} rad. Is the emergency stop tested, and in reach?"
+        )
+        typer.confirm("Move it?", abort=True, err=True)
+    clock, wait = (time.monotonic, time.sleep) if driver else _simulated_time()
+    robot = load_driver(driver, hardware) if driver else _simulated(profile, "press_button", 0, clock)
+    guarded = GuardedRobot.from_profile(robot, hardware, clock=clock)
+    with ui.progress() as progress:
+        names = [name for name, _ in CHECKS]
+        findings = robot_findings(
+            lambda: guarded,
+            wait=wait,
+            clock=clock,
+            tell=lambda name: progress(name, names.index(name) + 1, len(names)),
+        )
+    document = {"ok": not findings, "checks": names, "findings": [o.as_document(f) for f in findings]}
+
+    def lines() -> None:
+        for finding in findings:
+            ui.line(f"{finding.check}: {finding.message}")
+        if not findings:
+            ui.line(f"{guarded.spec.name}: {len(names)} checks passed")
+
+    ui.show(document, json, lines)
+    if findings:
+        raise typer.Exit(4)
+
+
+def _simulated_time() -> tuple[Callable[[], float], Callable[[float], None]]:
+    """Return a clock and a way to wait on it that takes no time."""
+    passed = [0.0]
+
+    def wait(seconds: float) -> None:
+        passed[0] += seconds
+
+    return lambda: passed[0], wait
+
+
+def _simulated(name: str, task: str, seed: int, clock: Callable[[], float]) -> Robot:
     """Return the simulator as the robot of a profile; raises ConfigError if the profile is for another one."""
     from bora_cli.errors import ConfigError
     from bora_cli.evaluate.guard import sim_profile
@@ -89,7 +152,7 @@ def _simulated(name: str, task: str, seed: int) -> Robot:
         )
     profile = sim_profile(name)
     sim = Simulation(task, image_size=profile.cameras[0].width)
-    return SimRobot(sim, scene_seed=seed, profile_hash=profile.hash)
+    return SimRobot(sim, scene_seed=seed, profile_hash=profile.hash, clock=clock)
 
 
 def _terminated() -> Callable[[], bool]:

@@ -48,8 +48,8 @@ class GuardedRobot:
     What is commanded is a wish; what is returned is the target that was sent.  One command is one tick of the
     envelope, and more than one per tick of `dt` (and a short burst) is refused, so that limits per tick are limits per
     second.  A command that is late, not a number, or based on stale measurements brakes the robot to rest inside the
-    limits; commands that stop coming hold it.  Commands are late by the caller's deadline; cameras count as far as the
-    caller observes images.  After any stop it starts softly.
+    limits; commands that stop coming hold it.  Commands are late by the caller's deadline; a camera counts by how old
+    its image was when it was last looked at.  After any stop it starts softly.
 
     Raises LimitViolation if the robot stands outside its limits when it is reset or taken up after a hold.
     """
@@ -71,7 +71,7 @@ class GuardedRobot:
         self._state: MotionState | None = None
         self._measured = np.zeros(3)
         self._read_at = -np.inf
-        self._images_at: dict[str, float] = {}
+        self._image_ages: dict[str, float] = {}
         self._commanded_at = -np.inf
         self._credit = 1.0
         self._trouble = ""
@@ -167,7 +167,8 @@ class GuardedRobot:
                 "Stop the robot and check its state estimation.",
             )
         self._measured, self._read_at = np.array(reading.position), reading.t
-        self._images_at |= reading.stamps
+        now = self._clock()
+        self._image_ages |= {camera: now - stamp for camera, stamp in reading.stamps.items()}
         return reading
 
     def _trouble_of(self, target: Target, deadline: float, now: float) -> str:
@@ -179,9 +180,9 @@ class GuardedRobot:
             return f"hold: command {now - deadline:.3f} s late"
         if now - self._read_at > dogs.robot:
             return f"hold: robot silent for {now - self._read_at:.3f} s"
-        for camera, stamp in self._images_at.items():
-            if now - stamp > dogs.cameras:
-                return f"hold: camera {camera} silent for {now - stamp:.3f} s"
+        for camera, age in self._image_ages.items():
+            if age > dogs.cameras:
+                return f"hold: camera {camera} silent for {age:.3f} s"
         return ""
 
     def _tick(self, target: Target, trouble: str, now: float) -> Target:
@@ -227,7 +228,7 @@ class GuardedRobot:
                 hand=sent.hand,
                 measured=self._measured,
                 read_at=self._read_at,
-                images_at=dict(self._images_at),
+                image_ages=dict(self._image_ages),
                 changed=list(changed),
             )
         return sent

@@ -1,0 +1,50 @@
+"""Tokens, addresses and specs: what a connection needs before it is one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from wire_lab import Lab
+
+from bora_cli.errors import ConfigError, SchemaMismatch
+from bora_cli.robot.client import SocketChannel
+from bora_cli.robot.host import Host
+from bora_cli.robot.protocol import RobotSpec
+from bora_cli.robot.server import is_loopback, read_token
+from robot_fakes import SPEC, FakeClock
+
+
+def test_a_short_token_is_refused() -> None:
+    with pytest.raises(ConfigError, match="The token has 5 characters; expected 16 or more"):
+        Host(Lab().robot, "short", clock=FakeClock())
+
+
+def test_a_token_file_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "token"
+    token = read_token(path)
+    assert len(token) >= 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_token(path) == token
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match=re.escape(f"Others may read the token in {path}. chmod 600")):
+        read_token(path)
+
+
+@pytest.mark.parametrize(("address", "says"), [("nowhere", "is not HOST:PORT"), ("a:b", "is not HOST:PORT")])
+def test_an_address_has_a_port(address: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        SocketChannel(address)
+
+
+def test_loopback_is_known() -> None:
+    assert all(is_loopback(name) for name in ("127.0.0.1", "::1", "localhost"))
+    assert not any(is_loopback(name) for name in ("0.0.0.0", "robot.lab", "192.168.0.2"))
+
+
+def test_a_spec_survives_the_wire() -> None:
+    assert RobotSpec.from_json(SPEC.to_json()) == SPEC
+    with pytest.raises(SchemaMismatch, match="12 joints, 0 lower and 12 upper limits"):
+        replace(SPEC, low=())

@@ -1,0 +1,51 @@
+"""`bora robot`: what it says and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bora_cli.cli.app import build
+from robot_fakes import PROFILE, FakeRobot
+
+
+def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
+    result = CliRunner().invoke(build(), ["robot", *arguments], input=given)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_simulator_is_a_proven_robot() -> None:
+    code, out, _ = run("check", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["ok"]
+    assert document["checks"][0] == "spec"
+    assert document["findings"] == []
+
+
+def test_nothing_moves_without_consent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lab_driver.py").write_text("def connect(profile):\n    raise AssertionError('moved')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    profile = ("--profile", "franka_dexhand021", "--driver", "lab_driver:connect")
+    code, out, err = run("check", *profile, given="n\n")
+    assert code == 1
+    assert "Is the emergency stop tested, and in reach?" in err
+    assert "moved" not in out + err
+
+
+def test_a_driver_that_breaks_its_contract_is_exit_code_4(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (
+        "from dataclasses import replace\nimport time\nfrom robot_fakes import SPEC, FakeRobot\n"
+        "def connect(profile):\n    return FakeRobot(time.monotonic, spec=replace(SPEC, dt=0.0))\n"
+    )
+    (tmp_path / "bad_driver.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, _ = run("check", "--profile", PROFILE.name, "--driver", "bad_driver:connect", "--yes")
+    assert code == 4
+    assert "spec: dt is 0.0 s" in out
+    assert FakeRobot.__doc__
