@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -94,15 +94,19 @@ class Trained:
     decoupled: DecoupledCritic | None = None
 
     def policy(self) -> VLAPolicy:
-        """Return the policy that acts; raises CheckpointError if the backbone is not the one it was trained on."""
-        backbone = load_backbone(self.backbone)
+        """Return the policy that acts; raises CheckpointError as `load_backbone` does."""
+        return VLAPolicy(self.spec, self.load_backbone(), self.actor, self.residual, self.lam)
+
+    def load_backbone(self) -> Backbone:
+        """Return the backbone; raises CheckpointError if it is not the one the policy was trained on."""
+        backbone = load_backbone(self.backbone, self.spec.cameras)
         if backbone.hash != self.backbone_hash:
             raise CheckpointError(
                 f"The backbone {self.backbone} has hash {backbone.hash}; the checkpoint was trained on"
                 f" {self.backbone_hash}.",
                 "Restore the backbone it was trained on, or train again.",
             )
-        return VLAPolicy(self.spec, backbone, self.actor, self.residual, self.lam)
+        return backbone
 
 
 def save_trained(path: Path, trained: Trained) -> Path:
@@ -172,9 +176,12 @@ def _expert(head: str, config: dict[str, Any]) -> ConsistencyExpert | DiffusionE
     raise ValueError(f"unknown head {head}")
 
 
-def load_backbone(source: str) -> Backbone:
-    """Return the backbone of a name ("tiny" comes with the package), a directory or a hub id."""
-    return Backbone.load(tiny_backbone_path() if source == TINY else source)
+def load_backbone(source: str, cameras: Sequence[str] = ("scene", "wrist")) -> Backbone:
+    """Return the backbone of a name ("tiny" comes with the package), a directory or a hub id.
+
+    cameras: of a checkpoint that does not say which it was made for.
+    """
+    return Backbone.load(tiny_backbone_path() if source == TINY else source, cameras=cameras)
 
 
 def tiny_backbone_path() -> Path:

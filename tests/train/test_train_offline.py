@@ -67,7 +67,7 @@ def test_the_backbone_is_frozen(
 ) -> None:
     used: list[Backbone] = []
 
-    def load(source: str) -> Backbone:
+    def load(source: str, cameras: Any) -> Backbone:
         used.append(Backbone.load(source))
         return used[-1]
 

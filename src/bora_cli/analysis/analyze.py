@@ -20,7 +20,7 @@ from bora_cli.analysis.swaps import pictured_swaps
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
 from bora_cli.analysis.value_tests import auroc_over_time, calibration
-from bora_cli.checkpoint import load_backbone, load_trained
+from bora_cli.checkpoint import load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
@@ -55,7 +55,7 @@ def analyze(
     if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
-    backbone = load_backbone(trained.backbone)
+    backbone = trained.load_backbone()
     horizon = trained.spec.horizon
     buffer = load_buffer(data, backbone, horizon=horizon, gamma=gamma, copies=1, progress=progress)
     scorer = scorer_of(trained, buffer, data)

@@ -4,8 +4,8 @@ Cognition tokens are ordinary vocabulary tokens `<cog0> ... <cog3>` written afte
 hidden states are gathered by token id.  Image tokens are averaged per camera.  The exported token set is
 [cog0, cog1, cog2, cog3, mean of camera 1, mean of camera 2, ...], N = 4 + cameras.
 
-Tested with the tiny Llava that `build_tiny` makes and with a small random Idefics3; other checkpoints that
-`AutoModelForImageTextToText` can load go through the same code but have not been tried.
+The tiny Llava that `build_tiny` makes prepares its inputs in torch; checkpoints of other families, Idefics3, SmolVLM
+and PaliGemma 2 among them (see `loading`), go through their own processors.
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -36,12 +31,11 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from transformers.utils import logging as transformers_logging
 
-from bora_cli.errors import CheckpointError, ConfigError, SchemaMismatch
+from bora_cli.errors import ConfigError, SchemaMismatch
+from bora_cli.models.loading import COGNITION_TOKENS, load_pretrained, quiet
 from bora_cli.models.tower import KeypointVisionConfig, register_vision_tower
 
-COGNITION_TOKENS = ("<cog0>", "<cog1>", "<cog2>", "<cog3>")
 SETTINGS_FILE = "bora_backbone.json"
 PAD, UNKNOWN, IMAGE = "<pad>", "<unk>", "<image>"
 
@@ -68,39 +62,19 @@ class Backbone(nn.Module):
 
         cameras: used where the directory does not say (a checkpoint that bora has not saved).  Such a
         checkpoint gets the cognition tokens as new rows of its embedding; they mean nothing before training.
-        Raises CheckpointError if a local directory was meant but is missing or unreadable.
+        Raises CheckpointError if it cannot be used, see `loading.load_pretrained`.
         """
         register_vision_tower()
-        folder = Path(path)
-        local = folder.is_dir()
-        if not local and (
-            folder.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") != 1
-        ):
-            raise CheckpointError(
-                f"Backbone directory not found: {path}; expected one with config.json and model.safetensors.",
-                'Pre-train one with "bora pretrain --out DIR", or give a hub id such as owner/name.',
-            )
-        try:
-            with _no_progress_bars():
-                processor = AutoProcessor.from_pretrained(path, local_files_only=local)
-                model = AutoModelForImageTextToText.from_pretrained(
-                    path, local_files_only=local, use_safetensors=True, dtype=torch.float32
-                )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(
-                f"Backbone {path} could not be loaded: {error}",
-                "Expected an image-text-to-text checkpoint with safetensors weights and a processor.",
-            ) from error
-        settings = folder / SETTINGS_FILE
-        if local and settings.is_file():
+        model, processor = load_pretrained(path)
+        settings = Path(path) / SETTINGS_FILE
+        if settings.is_file():
             cameras = json.loads(settings.read_text())["cameras"]
-        _add_cognition_tokens(model, processor)
-        return cls(model.eval(), processor, cameras)
+        return cls(model, processor, cameras)
 
     def save(self, path: str | Path) -> None:
         """Write configuration, weights (safetensors), processor and camera order into a directory."""
         folder = Path(path)
-        with _no_progress_bars():
+        with quiet():
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         (folder / SETTINGS_FILE).write_text(json.dumps({"cameras": list(self.cameras)}) + "\n")
@@ -196,10 +170,11 @@ class Backbone(nn.Module):
     def _processor_inputs(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Let the checkpoint's own processor prepare images and text (slow, but right for every family)."""
         rows = [list(row) for row in images.permute(0, 1, 4, 2, 3).cpu().numpy()]
-        batch = self.processor(
-            text=[self._text(p) for p in prompts], images=rows, padding=True, return_tensors="pt"
-        ).to(self.model.device)
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        texts = [self._text(p) for p in prompts]
+        batch = self.processor(text=texts, images=rows, padding=True, return_tensors="np")
+        wanted = {k: v for k, v in batch.items() if k != "labels"}  # PaliGemma's processor adds them unasked
+        inputs = {k: torch.as_tensor(v, device=self.model.device) for k, v in wanted.items()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return inputs
 
@@ -298,28 +273,3 @@ def _word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         model_max_length=512,
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars on stderr, and leave its setting as it was."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def _add_cognition_tokens(model: PreTrainedModel, processor: Any) -> None:
-    """Add the cognition tokens to a checkpoint that lacks them, and pad its prompts on the left."""
-    tokenizer = processor.tokenizer
-    tokenizer.padding_side = "left"
-    if tokenizer.convert_tokens_to_ids(COGNITION_TOKENS[-1]) not in (None, tokenizer.unk_token_id):
-        return
-    tokenizer.add_tokens(list(COGNITION_TOKENS), special_tokens=True)
-    if len(tokenizer) > model.config.get_text_config().vocab_size:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model.resize_token_embeddings(len(tokenizer))

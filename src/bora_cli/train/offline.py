@@ -84,13 +84,13 @@ def train(
     settings = _settings(preset, updates, ADVANTAGES[advantages])
     offline = settings.offline
 
-    vlm = load_backbone(source)
+    first = Dataset.open(paths[0])
+    vlm = load_backbone(source, first.cameras)
     if warm is not None and warm.backbone_hash != vlm.hash:
         raise CheckpointError(
             f"{init} was trained on backbone {warm.backbone_hash}, not on {source} ({vlm.hash}).",
             "Give the same --backbone, or leave out --init.",
         )
-    first = Dataset.open(paths[0])
     spec = policy_spec(first, vlm.cameras, DDIM_STEPS if method == "diffusion" else offline.steps)
     if warm is not None:
         if not isinstance(warm.actor.expert, ConsistencyExpert):

@@ -28,7 +28,7 @@ from bora_cli.algos.bora_online import (
 )
 from bora_cli.algos.rewards import InterventionRewards, takeovers
 from bora_cli.algos.schedules import cosine
-from bora_cli.checkpoint import Trained, load_backbone
+from bora_cli.checkpoint import Trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.windows import build_windows
 from bora_cli.errors import CheckpointError, ConfigError, DataError
@@ -287,7 +287,7 @@ def adapt_critic(
         raise CheckpointError(
             "This policy has no critic to inherit.", "Start from a checkpoint of `bora train bora`."
         )
-    backbone = load_backbone(base.backbone)
+    backbone = base.load_backbone()
     data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=report.progress)
     sampler = Sampler(data, base.actor.state, base.actor.action)
     critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
