@@ -19,6 +19,7 @@ from bora_cli.cli import (
     demo,
     doctor,
     evaluate,
+    hand,
     notebook,
     profile,
     robot,
@@ -61,6 +62,10 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                     "bora teleop --profile sim --task pick_toy --out mine",
                 ),
                 teleop.command,
+            ),
+            (
+                Entry("hand", "Learn how fingers move together.", "bora hand fit demos --out hand.json"),
+                hand.app,
             ),
             (
                 Entry(
