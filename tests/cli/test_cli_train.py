@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bora_cli.checkpoint import tiny_backbone_path
 from bora_cli.cli import train as cli_train
 from bora_cli.cli.app import main
 from bora_cli.cli.options import METHODS, ONLINE_METHODS, RESIDUALS
 from bora_cli.errors import ConfigError
 from bora_cli.train import offline, online
+from bora_cli.train.pretrain import PretrainConfig
 
 ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
@@ -158,3 +163,11 @@ def test_every_residual_reaches_the_online_job(
     (job,) = jobs
     assert (job.preset, job.residual) == ("paper", residual)
     assert (job.profile, job.image_size) == ("sim", 64)
+
+
+def test_pretraining_by_default_makes_the_backbone_that_is_shipped() -> None:
+    report = json.loads((tiny_backbone_path() / "pretrain.json").read_text())
+    assert report["config"] == asdict(PretrainConfig())
+    defaults = {k: p.default for k, p in inspect.signature(cli_train.pretrain_command).parameters.items()}
+    for name in ("scenes", "updates", "seed"):
+        assert defaults[name] == report["config"][name], name

@@ -62,10 +62,10 @@ class PretrainConfig:
     instruction.  averaging: rate at which the exported (averaged) weights follow the trained ones.
     """
 
-    scenes: int = 4000
+    scenes: int = 6000
     states: int = 6
     held_out_scenes: int = 100
-    updates: int = 6000
+    updates: int = 9000
     batch: int = 64
     lr: float = 1e-3
     warmup: int = 100
