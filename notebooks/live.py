@@ -36,7 +36,7 @@ def _():
 def _():
     _run = mo.cli_args().get("run")
     place = Path(str(_run)) if _run else mo.notebook_dir() / ".." / "datasets" / "example_online"
-    every = mo.ui.refresh(options=["1s", "2s", "5s", "30s"], default_interval="2s", label="read again")
+    every = mo.ui.refresh(options=["1s", "2s", "5s", "30s"], default_interval="5s", label="read again")
     window = mo.ui.slider(5, 50, value=20, step=5, label="show the last", show_value=True)
     mo.hstack([every, window], justify="start", gap=2, wrap=True)
     return every, place, window

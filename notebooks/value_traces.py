@@ -84,7 +84,7 @@ def _(episode, folder, pick, scrub):
         style.paper(figures.episode_trace(folder.traces, pick.value, tick=scrub.value), "episode")
     )
     _picture = [mo.image(_seen[1], width=220, rounded=True)] if _seen else []
-    _row = mo.hstack([*_picture, _trace], widths=[1, 3.2] if _seen else [1], align="center")
+    _row = mo.hstack([*_picture, _trace], widths=[1, 3.2] if _seen else [1], align="center", wrap=True)
     mo.vstack([mo.md(" · ".join(_notes)), _row])
     return
 
@@ -93,6 +93,26 @@ def _(episode, folder, pick, scrub):
 def _(folder, pick):
     _bands = figures.value_traces(folder.traces, episode=pick.value, frames=folder.strip(pick.value))
     mo.vstack([mo.md("## All episodes over normalised time"), mo.Html(style.paper(_bands, "traces"))])
+    return
+
+
+@app.cell
+def _(folder):
+    brush = mo.ui.matplotlib(figures.value_cloud(folder.traces).axes[0], debounce=True)
+    mo.vstack([mo.md("## Which steps are those? Drag a box over the points"), brush])
+    return (brush,)
+
+
+@app.cell
+def _(brush, folder):
+    _t = folder.traces
+    _inside = brush.value.get_mask(_t["t_norm"].to_numpy(), _t["v"].to_numpy()) if brush.value else None
+    if _inside is None or not _inside.any():
+        _shown = mo.md("No step is chosen.")
+    else:
+        _listed = _t.filter(_inside).select("episode", "tick", "v", "q", "mc_return", "success", "intervened")
+        _shown = mo.ui.table(_listed, selection=None, page_size=5)
+    _shown
     return
 
 

@@ -12,7 +12,6 @@ from bora_cli.analysis.traces import EpisodeTrace, build_traces
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "value_traces.py"
-EXAMPLE = ROOT / "datasets" / "example"
 
 
 @pytest.fixture
@@ -63,6 +62,19 @@ def test_it_runs_on_a_folder_and_shows_its_numbers(run):
     assert "ECE" in page
 
 
+def test_brushed_steps_are_listed(run):
+    class Brush:
+        class value:
+            @staticmethod
+            def get_mask(x, y):
+                return (np.asarray(x) > 0.9) & (np.asarray(y) > 0.5)
+
+    folder = read_folder(run)
+    outputs, _ = notebook().app.run(defs={"folder": folder, "brush": Brush})
+    assert "No step is chosen" not in html(outputs)
+    assert "No step is chosen" in html(notebook().app.run(defs={"folder": folder})[0])
+
+
 def test_one_outcome_is_said_and_not_an_error(run):
     folder = read_folder(run)
     wins = folder.traces.filter(folder.traces["success"])
@@ -74,29 +86,8 @@ def test_one_outcome_is_said_and_not_an_error(run):
     assert names["pick"].value == 1
 
 
-def test_it_runs_as_a_script_with_a_run(run, tmp_path):
-    done = python(str(NOTEBOOK), "--run", str(run))
-    assert (done.returncode, done.stderr) == (0, "")
-    nothing = python(str(NOTEBOOK), "--run", str(tmp_path))
-    assert nothing.returncode == 1
-    assert "There is no traces.parquet" in nothing.stderr
-
-
-def test_marimo_finds_nothing_to_complain_about():
-    done = python("-m", "marimo", "check", "--strict", str(NOTEBOOK))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_it_exports_to_html(run, tmp_path):
     out = tmp_path / "page.html"
     done = python("-m", "marimo", "export", "html", str(NOTEBOOK), "-o", str(out), "--", "--run", str(run))
     assert done.returncode == 0, done.stderr
     assert "AUROC exceeds 0.8" in out.read_text(encoding="utf-8")
-
-
-def test_the_committed_example_opens_by_default():
-    page = html(notebook().app.run()[0])
-    assert "Nothing to show" not in page
-    assert "AUROC exceeds 0.8" in page
-    assert "picture of tick" in page
-    assert sum(p.stat().st_size for p in EXAMPLE.rglob("*") if p.is_file()) < 1_000_000

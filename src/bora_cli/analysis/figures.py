@@ -31,7 +31,7 @@ from bora_cli.analysis.summary import (
     SwapScore,
     method_title,
 )
-from bora_cli.analysis.trace_figures import episode_trace, value_traces
+from bora_cli.analysis.trace_figures import episode_trace, value_cloud, value_traces
 from bora_cli.analysis.value_tests import Calibration
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import wilson
@@ -44,6 +44,7 @@ __all__ = [
     "rounds",
     "success_bars",
     "swap_bars",
+    "value_cloud",
     "value_traces",
 ]
 
@@ -159,7 +160,7 @@ def reliability(calibration: Calibration) -> Figure:
     pad = 0.06 * max(1e-3, float(np.ptp(values)))
     ends = (float(values.min()) - pad, float(values.max()) + pad)
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-    at = ends[0] + 0.12 * (ends[1] - ends[0])
+    at = ends[0] + 0.66 * (ends[1] - ends[0])
     ax.text(
         at,
         at,
@@ -190,8 +191,8 @@ def rounds(history: Sequence[Round]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     x = np.array([r.index for r in history], float)
     for key, label, offset, colour, marker, style in (
-        ("base_k", "without", -0.07, MUTED, "s", (0, (4, 2))),
-        ("residual_k", "with residual", 0.07, GOOD, "o", "-"),
+        ("base_k", "policy in use", -0.07, MUTED, "s", (0, (4, 2))),
+        ("residual_k", "with the new residual", 0.07, GOOD, "o", "-"),
     ):
         k = np.array([getattr(r, key) for r in history])
         n = np.array([r.release_n for r in history])
@@ -221,7 +222,7 @@ def rounds(history: Sequence[Round]) -> Figure:
         )
     left.set(ylim=(0, 1.12), ylabel="unaided success", xlabel="round")
     left.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    left.legend(loc="lower left", fontsize=8)
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8)
     left.set_title(f"{history[-1].release_n} paired scenes, 95 % Wilson")
     share = np.array([r.human_ticks / max(1, r.ticks) for r in history])
     right.bar(x, share, 0.5, color=HUMAN, hatch="////", ec=PAPER, lw=0.5)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 
 from bora_cli.analysis.critic_tests import bad_chunks, differs
 from bora_cli.errors import DataError, SchemaMismatch
-from bora_cli.train.buffer import Buffer
 from bora_cli.types import F32, ActionSpec
+
+if TYPE_CHECKING:
+    from bora_cli.train.buffer import Buffer
 
 SCHEMA: dict[str, pl.DataType] = {
     "episode": pl.Int32(),

@@ -76,6 +76,34 @@ def value_traces(
 
 
 @house_style
+def value_cloud(traces: pl.DataFrame) -> Figure:
+    """Draw V of every tick of every episode over normalised time: successes as points, failures as crosses."""
+    figure = new_figure(WIDE, 2.9)
+    ax = figure.subplots()
+    for success, marker, colour in ((False, "x", BAD), (True, "o", GOOD)):
+        rows = traces.filter(pl.col("success") == success)
+        if not rows.is_empty():
+            n = rows["episode"].n_unique()
+            label = f"{'success' if success else 'failure'}, {n} episodes"
+            ax.plot(
+                rows["t_norm"],
+                rows["v"],
+                marker,
+                color=colour,
+                ms=3,
+                mew=0.8,
+                alpha=0.5,
+                ls="none",
+                label=label,
+            )
+    ax.set(xlim=(-0.01, 1.01), xlabel="normalised time of the episode", ylabel="value V")
+    light_grid(ax)
+    figure.legend(loc="outside upper right", ncols=2, fontsize=8)
+    ax.set_title(f"{traces.height} ticks")
+    return figure
+
+
+@house_style
 def episode_trace(traces: pl.DataFrame, episode: int, *, tick: int | None = None, grid: int = 51) -> Figure:
     """Draw V and Q of one episode over its ticks, before the bands of all successes and failures.
 

@@ -1,0 +1,116 @@
+"""Take the pictures of the notebooks that are in the docs: every notebook on its example, wide and narrow.
+
+pip install playwright   (and a Chromium, which is not downloaded by this)
+python benchmarks/notebook_pictures.py --out docs/notebooks
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bora_cli.cli.notebook import NOTEBOOKS, arguments
+
+WIDE, NARROW = 1280, 480
+TALLEST = 2600
+"""Pixels of a page that are kept."""
+LARGEST = 150_000
+PATIENCE = 60.0
+
+
+@contextmanager
+def served(name: str, run: Path | None = None) -> Iterator[str]:
+    """Serve a notebook while the block runs and yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = arguments(name, run=run, port=port, browser=False)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=1).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > until:
+                    raise SystemExit(f"{name} does not start: {' '.join(command)}") from None
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def picture(browser: Any, address: str, width: int, dark: bool = False) -> bytes:
+    """Return a notebook's page as PNG, once nothing in it is running any more."""
+    page = browser.new_page(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        device_scale_factor=1 if width == WIDE else 1.5,
+    )
+    page.goto(address)
+    page.wait_for_selector("svg.plot", timeout=1000 * PATIENCE)
+    page.wait_for_timeout(2500)
+    height = page.evaluate(
+        "() => Math.max(document.body.scrollHeight,"
+        " ...[...document.querySelectorAll('*')].map(e => e.scrollHeight > e.clientHeight + 50 ? e.scrollHeight : 0))"
+    )
+    page.set_viewport_size({"width": width, "height": min(int(height) + 40, TALLEST)})
+    page.wait_for_timeout(700)
+    shot: bytes = page.screenshot()
+    page.close()
+    return shot
+
+
+def write(png: bytes, path: Path) -> int:
+    """Write a PNG as WebP, as good as LARGEST allows, and return its size."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    data = b""
+    for quality in (82, 70, 58, 46):
+        out = io.BytesIO()
+        image.save(out, "WEBP", quality=quality, method=6)
+        data = out.getvalue()
+        if len(data) < LARGEST:
+            break
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return len(data)
+
+
+def main() -> None:
+    """Take all pictures and say how large they are."""
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="directory for NAME.webp and NAME-narrow.webp"
+    )
+    parser.add_argument("--only", choices=tuple(NOTEBOOKS), help="one notebook")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    given = parser.parse_args()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
+        for name in [given.only] if given.only else NOTEBOOKS:
+            with served(name) as address:
+                for width, suffix in ((WIDE, ""), (NARROW, "-narrow")):
+                    size = write(picture(browser, address, width), given.out / f"{name}{suffix}.webp")
+                    print(f"{name}{suffix}.webp {size / 1000:.0f} kB")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
