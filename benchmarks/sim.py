@@ -1,21 +1,24 @@
 """How fast the simulator is: control steps per second on one core, per task and renderer.
 
-    OMP_NUM_THREADS=1 python benchmarks/sim.py [--episodes 5] [--passes 5] [--size 64]
+    OMP_NUM_THREADS=1 python benchmarks/sim.py [--episodes 5] [--passes 5] [--size 64] [--robosuite PYTHON]
 
 A step is one tick: an expert decides, the robot moves, both cameras are rendered; the time of every reset is
 part of it.  Counted is processor time of this process, and of every episode the best pass, so that a busy
-machine falsifies little.  robosuite is measured beside it where it is installed.
+machine falsifies little.  robosuite is measured beside it with the interpreter of an environment that has it.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import json
+import math
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-
-import numpy as np
+from pathlib import Path
+from typing import Any
 
 from bora_cli.seeds import stream
 from bora_cli.sim.operator import EXPERT, SimulatedOperator
@@ -60,27 +63,15 @@ def measure(task: str, how: str, episodes: int, passes: int, size: int) -> tuple
     return steps / seconds, 1e3 * resetting / episodes
 
 
-def robosuite_rate(size: int, steps: int = 100) -> float:
-    """Return control steps per second of robosuite's Lift with a dexterous hand and two cameras."""
-    import robosuite  # not a dependency of bora
-
-    env = robosuite.make(
-        "Lift",
-        robots="PandaDexRH",
-        has_renderer=False,
-        has_offscreen_renderer=True,
-        use_camera_obs=True,
-        camera_names=["frontview", "robot0_eye_in_hand"],
-        camera_heights=size,
-        camera_widths=size,
-        control_freq=10,
-    )
-    env.reset()
-    low, _ = env.action_spec
-    begin = time.process_time()
-    for _ in range(steps):
-        env.step(np.zeros_like(low))
-    return steps / (time.process_time() - begin)
+def robosuite(python: str, size: int) -> dict[str, Any]:
+    """Run robosuite's side in its own interpreter: version, and (steps per second, ms per reset) per renderer."""
+    command = [python, str(Path(__file__).with_name("sim_robosuite.py")), str(size)]
+    environment = {**os.environ, "MUJOCO_GL": "egl"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        sys.exit(f"robosuite's side failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def print_table(title: str, columns: list[str], rows: list[str], value: Callable[[str, str], float]) -> None:
@@ -88,9 +79,9 @@ def print_table(title: str, columns: list[str], rows: list[str], value: Callable
     print("| task | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for row in rows:
-        print(
-            f"| {row} | " + " | ".join(f"{value(row, column):.0f}" for column in columns) + " |", flush=True
-        )
+        cells = [value(row, column) for column in columns]
+        shown = ["" if math.isnan(cell) else f"{cell:.0f}" for cell in cells]
+        print(f"| {row} | " + " | ".join(shown) + " |", flush=True)
 
 
 def main() -> None:
@@ -98,6 +89,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=5, help="different episodes")
     parser.add_argument("--passes", type=int, default=5, help="the best one of each episode counts")
     parser.add_argument("--size", type=int, default=64, help="side of the images, px")
+    parser.add_argument("--robosuite", default="", metavar="PYTHON", help="interpreter that has robosuite")
     options = parser.parse_args()
     columns = [NO_CAMERAS, *(name for name in WITH_CAMERAS if not why_not(name))]
     cells = {}
@@ -107,6 +99,10 @@ def main() -> None:
             print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     tasks = list(TASKS)
+    if options.robosuite:
+        found = robosuite(options.robosuite, options.size)
+        tasks.append(f"robosuite {found['robosuite']}, Lift, five-finger hand")
+        cells |= {(tasks[-1], how): tuple(found.get(how, (math.nan, math.nan))) for how in columns}
     print_table(
         f"Control steps per second, two cameras of {options.size} px, resets included, one core",
         columns,
@@ -114,12 +110,6 @@ def main() -> None:
         lambda task, how: cells[task, how][0],
     )
     print_table("Reset with first images, ms", columns, tasks, lambda task, how: cells[task, how][1])
-    if importlib.util.find_spec("robosuite") is not None:
-        print(f"\nrobosuite, Lift with a dexterous hand: {robosuite_rate(options.size):.0f} steps per second")
-    else:
-        print(
-            "\nrobosuite is not installed; not measured here (once noted for 1.5.2, such a scene: about 9)."
-        )
 
 
 if __name__ == "__main__":
