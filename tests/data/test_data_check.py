@@ -184,16 +184,27 @@ def test_bad_decisions_are_found(dataset: Dataset) -> None:
     ]
 
 
-def test_images_that_cannot_be_decoded_are_found(dataset: Dataset) -> None:
+def spoil_image(dataset: Dataset, tick: int) -> None:
+    """Put something else in the place of an image of episode 0."""
     table = pq.read_table(data_file(dataset, 0))
     name = "observation.images.wrist"
     files = table[name].to_pylist()
-    files[0] = {"bytes": b"not an image", "path": None}
+    files[tick] = {"bytes": b"not an image", "path": None}
     index = table.column_names.index(name)
     kind = table.schema.field(name).type
     pq.write_table(table.set_column(index, name, pa.array(files, kind)), data_file(dataset, 0))
+
+
+def test_images_that_cannot_be_decoded_are_found(dataset: Dataset) -> None:
+    spoil_image(dataset, 0)
     assert "file-000.parquet, camera wrist, tick 0: Image 0 cannot be decoded" in only(check(dataset.root), 0)
     assert check(dataset.root, images_per_episode=0) == []
+
+
+@pytest.mark.parametrize("tick", range(6))
+def test_every_image_is_decoded_if_wanted(dataset: Dataset, tick: int) -> None:
+    spoil_image(dataset, tick)
+    assert f"camera wrist, tick {tick}" in only(check(dataset.root, images_per_episode=None), 0)
 
 
 def test_wrong_totals_are_a_warning_that_opening_cures(dataset: Dataset) -> None:

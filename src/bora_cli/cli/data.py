@@ -40,13 +40,23 @@ def info(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
 
 
 @app.command(epilog="Example: bora data check demos")
-def check(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
-    """Look for damage and contradictions; ends with exit code 3 if there are errors."""
+def check(
+    ctx: typer.Context,
+    root: Root,
+    every: Annotated[
+        bool, typer.Option("--all-images", help="Decode every image, not three per episode and camera.")
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Look for damage, contradictions and wrong statistics.
+
+    Changes nothing. Ends with exit code 3 if there are errors.
+    """
     o.require_datasets([root])
     from bora_cli.data.check import check as look
 
     ui = o.ui_of(ctx)
-    findings = look(root)
+    findings = look(root, None if every else 3)
 
     def lines() -> None:
         for finding in findings:
@@ -74,8 +84,9 @@ def repair(
 ) -> None:
     """Put right what follows from the rest of a dataset, and say what was done.
 
-    Rows, indices, counts and statistics are computed again. Episodes that are half or beyond repair go into
-    DIR/quarantine, with the reason beside them; nothing is thrown away.
+    Rows, indices, counts and statistics are computed again. Episodes that are
+    half or beyond repair go into DIR/quarantine, with the reason beside them;
+    nothing is thrown away.
     """
     from bora_cli.data.repair import repair as run
 
@@ -102,7 +113,8 @@ def repair(
 def stats(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     """Compute the statistics afresh, and compare them with the stored ones.
 
-    Lengths, successes, share of human ticks, and the range of every action and state dimension.
+    Lengths, successes, share of human ticks, and the range of every dimension
+    of actions and states. Changes nothing.
     """
     o.require_datasets([root])
     from bora_cli.data.dataset import Dataset
@@ -144,7 +156,8 @@ def merge(
 ) -> None:
     """Write the episodes of several datasets of one robot into a new one.
 
-    What is known about each episode (gap, scene, profile, checkpoint) stays with the episode.
+    What is known about each episode (gap, scene, profile, checkpoint) stays
+    with the episode.
     """
     o.require_datasets(roots)
     o.require_new(out)
@@ -184,7 +197,8 @@ def split(
 ) -> None:
     """Write parts of a dataset as datasets OUT/NAME; the dataset itself stays.
 
-    Parts are given by numbers, by fractions, by success, or by conditions (matching and rest).
+    Parts are given by numbers, by fractions, by success, or by conditions
+    (two parts: matching and rest).
     """
     o.require_datasets([root])
     o.require_new(out)
@@ -235,8 +249,8 @@ def delete(
 ) -> None:
     """Take episodes out of a dataset; the others move up and get new numbers.
 
-    The new dataset is made beside the old one and checked before the two change places. With numbers and
-    conditions, an episode goes if both say so.
+    The new dataset is made beside the old one and checked before the two
+    change places. With --episodes and --where, an episode goes if both say so.
     """
     o.require_datasets([root])
     from bora_cli.data.dataset import Dataset

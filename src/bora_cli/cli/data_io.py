@@ -45,7 +45,8 @@ def import_command(
 ) -> None:
     """Make a dataset of what somebody else recorded: LeRobot v3.0 or v2.1, robomimic, .npz.
 
-    Without a profile, limits of actions come from the data. Pickles are refused: they run code.
+    Without a profile, limits of actions come from the data. Pickles are
+    refused: they run code. Begin with --dry-run, which shows what was found.
     """
     o.require_new(out)
     from bora_cli.data.filters import parse_numbers
@@ -160,7 +161,8 @@ def view_command(
 ) -> None:
     """Write a page in which episodes can be scrubbed: images, actions, who acted, rewards.
 
-    One file that needs no network. Without a choice the first ten episodes are shown.
+    One file that needs no network. Without a choice the first ten episodes
+    are shown. page.html#3/20 opens at tick 20 of episode 3.
     """
     o.require_datasets([root])
     if out is not None and (out.suffix != ".html" or out.exists()):

@@ -55,11 +55,11 @@ class Finding:
     file: str = ""
 
 
-def check(root: Path | str, images_per_episode: int = 3) -> list[Finding]:
+def check(root: Path | str, images_per_episode: int | None = 3) -> list[Finding]:
     """Return everything that is wrong with a dataset, an empty list if it is sound.
 
-    images_per_episode: how many images per camera are decoded, spread over the episode; 0 skips them.
-    Nothing is written; the dataset may be in use.
+    images_per_episode: how many images per camera are decoded, spread over the episode; 0 skips them, None
+    takes all.  Nothing is written; the dataset may be in use.
     """
     root = Path(root)
     try:
@@ -149,7 +149,7 @@ def _episode(
     identity: Identity,
     row: EpisodeRow,
     tasks: dict[str, int] | None,
-    images: int,
+    images: int | None,
     totals: DatasetStats,
 ) -> Iterator[Problem]:
     """Yield what is wrong with an episode; where nothing is, its numbers are added to `totals`."""
@@ -171,9 +171,9 @@ def _episode(
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # columns of kinds nobody thought of
         yield Problem("error", f"{path} cannot be understood: {error}.", _RESTORE)
         return
-    if not images or data.num_rows != row.length:
+    if images == 0 or data.num_rows != row.length:
         return
-    some = np.unique(np.linspace(0, row.length - 1, images).astype(int))
+    some = np.unique(np.linspace(0, row.length - 1, images or row.length).round().astype(int))
     for camera in identity.cameras:
         try:
             read_frames(root, identity, row.index, camera, some.tolist())
