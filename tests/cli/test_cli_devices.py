@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 from bora_cli.cli import doctor
 from bora_cli.cli.app import build
 from bora_cli.cli.devices import opened
-from bora_cli.errors import MissingSystemLibrary, NoDevice
+from bora_cli.data.dataset import Dataset
+from bora_cli.errors import ConfigError, DataError, MissingSystemLibrary, NoDevice
 from bora_cli.input import spacemouse_open
 from bora_cli.input.keyboard import Keyboard
 from bora_cli.input.spacemouse_open import Found
@@ -72,3 +74,39 @@ def test_the_keyboard_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
         assert devices == (mouse, keyboard)
     with opened(["keyboard"], keyboard, load_profile("sim")) as devices:
         assert devices == (keyboard,)
+
+
+def test_a_udp_address_is_a_port_or_a_host_and_a_port(tmp_path: Path) -> None:
+    hardware, token = load_profile("sim"), tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    for where in ("udp:0", "udp:127.0.0.1:0", "udp:[::1]:0"):
+        with opened([where], Keyboard(), hardware, token) as (device, _):
+            assert device.name.startswith("udp ")
+            assert "nobody sends" in device.trouble
+    for where, message in (
+        ("udp:here", "has no port"),
+        ("udp:0.0.0.0:0", "can be reached by others"),
+    ):
+        with pytest.raises(ConfigError, match=message), opened([where], Keyboard(), hardware):
+            pass
+    with (
+        pytest.raises(ConfigError, match="cannot be read: No such file"),
+        opened(["udp:0"], Keyboard(), hardware, tmp_path / "none"),
+    ):
+        pass
+
+
+def test_a_recording_is_named_by_dataset_and_episode(toy_demos: Path) -> None:
+    hardware = load_profile("sim")
+    with opened([f"replay:{toy_demos}#1"], Keyboard(), hardware) as (device, _):
+        assert device.left == len(Dataset.open(toy_demos).episode(1, images=False))
+    for where, message in (
+        ("mine", "names no episode"),
+        ("mine#one", "names no episode"),
+        ("#1", "names no episode"),
+    ):
+        with pytest.raises(ConfigError, match=message), opened([f"replay:{where}"], Keyboard(), hardware):
+            pass
+    for where in (f"{toy_demos}#99", "nowhere#0"):
+        with pytest.raises(DataError), opened([f"replay:{where}"], Keyboard(), hardware):
+            pass

@@ -70,6 +70,7 @@ class FakeDevice:
     frame: Frame = "base"
     name: str = "fake"
     closed: int = 0
+    begun: int = 0
 
     @property
     def tick(self) -> int:
@@ -85,6 +86,9 @@ class FakeDevice:
             return None
         twist = np.asarray(said.get("twist", STILL), float)
         return DeviceSample(now, twist, tuple(said.get("pressed", ())), said.get("hand"))
+
+    def begin(self) -> None:
+        self.begun += 1
 
     def close(self) -> None:
         self.closed += 1

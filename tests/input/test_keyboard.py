@@ -42,6 +42,13 @@ def test_a_press_counts_once() -> None:
     assert board.read(1.06) is None
 
 
+def test_a_new_episode_forgets_what_was_pressed() -> None:
+    board = Keyboard()
+    board.press("w", 1.0)
+    board.begin()
+    assert board.read(1.0) is None
+
+
 def test_repeats_within_a_tick_are_not_saved_up() -> None:
     board = Keyboard()
     np.testing.assert_array_equal(pressed("w", "w", "w", "up", board=board), [1, 0, 0, 0, 0, 0])

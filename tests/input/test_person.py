@@ -14,6 +14,7 @@ from bora_cli.control.arbiter import Phase
 from bora_cli.control.loop import demonstrate, roll_out
 from bora_cli.errors import ConfigError
 from bora_cli.input.device import FINGERS, GRIP, RELEASE, TAKE_OVER
+from bora_cli.input.keyboard import Keyboard
 from bora_cli.input.person import Person
 from bora_cli.types import Controller, Episode
 
@@ -105,9 +106,12 @@ def test_a_posture_by_name() -> None:
 
 
 def test_what_was_pressed_before_an_episode_is_not_obeyed() -> None:
-    rig = HandRig(5)
-    person = person_with(rig, {0: {"pressed": [GRIP]}})
+    rig, keyboard = HandRig(5), Keyboard()
+    person = Person(SPEC, rig.dt, HAND, [keyboard], clock=lambda: rig.now)
+    keyboard.press("space", 0.0)
+    keyboard.press("w", 0.0)
     person.begin(rig)
+    np.testing.assert_array_equal(person.act(rig)[0], np.concatenate([np.zeros(6), OPEN]))
     assert person.going_to == ""
 
 

@@ -280,6 +280,10 @@ def test_a_press_that_nobody_reads_is_forgotten() -> None:
     rig.mouse.drain()
     rig.now += 0.5
     assert rig.mouse.read(rig.now) is None
+    rig.hid.send(buttons(0), buttons(1))
+    rig.mouse.drain()
+    rig.mouse.begin()
+    assert rig.mouse.read(rig.now) is None
 
 
 def test_the_thread_reads_and_ends() -> None:

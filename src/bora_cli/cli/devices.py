@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bora_cli.cli import options as o
+from bora_cli.errors import ConfigError
 
-DEVICES = ("keyboard", "spacemouse")
+DEVICES = ("keyboard", "spacemouse", "udp", "replay")
 
 
 def known_device(values: list[str] | None) -> list[str] | None:
@@ -33,8 +35,16 @@ Names = Annotated[
 ]
 
 
+Token = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="Secret shared with a udp sender.", show_default=False),
+]
+
+
 @contextmanager
-def opened(names: Sequence[str], keyboard: Any, hardware: Any) -> Iterator[tuple[Any, ...]]:
+def opened(
+    names: Sequence[str], keyboard: Any, hardware: Any, token: Path | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Open devices and close them in the end.
 
     keyboard: `bora_cli.input.keyboard.Keyboard`.  hardware: the profile.
@@ -42,7 +52,7 @@ def opened(names: Sequence[str], keyboard: Any, hardware: Any) -> Iterator[tuple
     devices: list[Any] = []
     try:
         for name in names:
-            devices.append(_open(name, keyboard, hardware))
+            devices.append(_open(name, keyboard, hardware, token))
         if keyboard not in devices:  # for the hand, postures and a pedal
             devices.append(keyboard)
         yield tuple(devices)
@@ -51,7 +61,7 @@ def opened(names: Sequence[str], keyboard: Any, hardware: Any) -> Iterator[tuple
             device.close()
 
 
-def _open(value: str, keyboard: Any, hardware: Any) -> Any:
+def _open(value: str, keyboard: Any, hardware: Any, token: Path | None) -> Any:
     name, _, where = value.partition(":")
     if name == "spacemouse":
         from bora_cli.input.mapping import Shaping
@@ -59,4 +69,39 @@ def _open(value: str, keyboard: Any, hardware: Any) -> Any:
 
         shaping = Shaping.with_dead_band(hardware.operator.dead_band)
         return open_spacemouse(where, clock=time.monotonic, sleep=time.sleep, shaping=shaping)
+    if name == "udp":
+        return _udp(where, len(hardware.hand.joints), token)
+    if name == "replay":
+        return _replay(where)
     return keyboard
+
+
+def _udp(where: str, joints: int, token: Path | None) -> Any:
+    from bora_cli.input.udp import LOOPBACK, PORT, UdpReceiver
+
+    host, _, port = where.rpartition(":")
+    if port and not port.isdecimal():
+        raise ConfigError(f"--device udp:{where} has no port.", "Write udp, udp:PORT or udp:HOST:PORT.")
+    try:
+        secret = token.read_bytes().strip() if token is not None else b""
+    except OSError as error:
+        raise ConfigError(
+            f"--token-file {token} cannot be read: {error.strerror}.", "Name a file that exists."
+        ) from error
+    return UdpReceiver(
+        host.strip("[]") or LOOPBACK, int(port or PORT), token=secret, joints=joints, clock=time.monotonic
+    )
+
+
+def _replay(where: str) -> Any:
+    from bora_cli.data.dataset import Dataset
+    from bora_cli.input.replay import Replay
+
+    path, _, number = where.rpartition("#")
+    if not path or not number.isdecimal():
+        raise ConfigError(
+            f"--device replay:{where} names no episode.", "Write replay:DIR#N, such as replay:mine#0."
+        )
+    o.require_datasets([Path(path)])
+    dataset = Dataset.open(path)
+    return Replay(dataset.episode(int(number), images=False).human, dataset.spec, name=f"replay {where}")

@@ -49,6 +49,7 @@ def command(
         str,
         typer.Option(metavar="KEY", help="Key of a pedal that grips.", show_default=False),
     ] = "",
+    token: d.Token = None,
     setting: o.Setting = "standard",
     gap: o.Gap = "none",
     seed: o.Seed = 0,
@@ -87,7 +88,7 @@ def command(
     desk: Any = WindowDesk(guide) if window == "tk" else TerminalDesk(guide, ui.quiet)
     claim: AbstractContextManager[Any] = claimed(out) if out is not None else nullcontext()
     job = TeleopJob(profile, hardware.hash, task, setting, gap, seed, image_size, limit)
-    with claim, d.opened(device or ["keyboard"], keyboard, hardware) as opened, desk:
+    with claim, d.opened(device or ["keyboard"], keyboard, hardware, token) as opened, desk:
         driver = Driver(desk, keyboard, opened, time.monotonic, time.sleep, frame, synergies=synergies)
         session = Session(job, driver, out)
         tally = session.run(episodes)

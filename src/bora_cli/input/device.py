@@ -56,8 +56,7 @@ class Device(Protocol):
     """Something a person holds.
 
     name: as people call it.  frame: of the twist, "view" (forward is away from the person, into the picture) or
-    "base" (the robot's).  trouble: why it is silent for longer than a pause, "" if nothing is wrong; once it says
-    so the device never drives again before the person asks for it.
+    "base" (the robot's).  trouble: why it is silent for longer than a pause, "" if nothing is wrong.
     """
 
     @property
@@ -66,6 +65,9 @@ class Device(Protocol):
     def frame(self) -> Frame: ...
     @property
     def trouble(self) -> str: ...
+    def begin(self) -> None:
+        """Forget what was pressed before an episode."""
+
     def read(self, now: float) -> DeviceSample | None:
         """Return the newest sample, or None if there is none that is young enough to be obeyed.
 

@@ -95,6 +95,9 @@ class Keyboard:
         asked = dict.fromkeys(self._asks[key] for key, _ in young if key in self._asks)
         return DeviceSample(max(t for _, t in young), np.clip(twist, -1.0, 1.0), tuple(asked))
 
-    def close(self) -> None:
+    def begin(self) -> None:
         """Forget what was pressed."""
         self._pressed = []
+
+    def close(self) -> None:
+        """There is nothing to let go of."""

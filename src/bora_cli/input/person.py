@@ -79,7 +79,8 @@ class Person:
     def begin(self, rig: Any) -> None:
         """Take the controls: the hand goes on from where the robot's is commanded, the view from where it is now."""
         if not self._watching:
-            self._read()  # what was pressed before is not meant for this episode
+            for device in self._devices:
+                device.begin()
             self.mode = ARM
         group = self._spec.slice("hand")
         commanded = rig.observe(images=False).state[-(group.stop - group.start) :]

@@ -147,6 +147,11 @@ class SpaceMouse:
             silent = (np.abs(self._raw - self._offset) > self._shaping.enter) & (age > SILENT_S)
         return "deflected, but silent: let go of the cap and touch it again" if silent.any() else ""
 
+    def begin(self) -> None:
+        """Forget which buttons were pressed."""
+        with self._lock:
+            self._pressed.clear()
+
     def read(self, now: float) -> DeviceSample | None:
         """Return the newest deflection, shaped; None once it is lost or nothing is young enough."""
         with self._lock:
