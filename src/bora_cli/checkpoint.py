@@ -2,10 +2,11 @@
 
     DIR/config.json           what the parts are and where they come from (written last; its presence means complete)
     DIR/<part>.safetensors    weights of one part: actor (expert and normalisation statistics), critic, decoupled
-                              (the critic of that baseline), residual
+                              (the critic of that baseline), residual, backbone (its part that was trained)
     DIR/README.md             model card
 
-The frozen backbone is not copied: config.json names its source and its hash, and loading refuses another one.
+The backbone is not copied: config.json names its source and its hash, and loading refuses another one.  Of a backbone
+that was trained in part, the checkpoint holds that part, and the hash is that of the whole with it.
 Writing goes to a temporary neighbour that is synced and renamed, so a checkpoint is wholly there or not at all;
 where a save was killed while it put the new one in the place of the old one, loading brings the old one back.
 """
@@ -27,6 +28,7 @@ from torch import Tensor
 from bora_cli import __version__
 from bora_cli.data.files import directory_written, recover_directory
 from bora_cli.errors import CheckpointError
+from bora_cli.models.adapt import Adaptation, restore
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig
 from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
@@ -79,6 +81,7 @@ class Trained:
     """What a training run produces: an actor, perhaps a critic and a residual, and where they come from.
 
     critic: of tokens and chunks.  decoupled: instead, the critic of pixels that the decoupled baselines have.
+    adaptation: which part of the backbone was trained; adapted: its tensors, see `adapt.trained_state`.
     lam: share of the residual that is added.  backbone: its name or path; backbone_hash: of its weights.
     provenance: method, task, seed, data, updates...; anything JSON-serialisable.
     """
@@ -92,6 +95,8 @@ class Trained:
     residual: ResidualActor | None = None
     lam: float = 0.0
     decoupled: DecoupledCritic | None = None
+    adaptation: Adaptation | None = None
+    adapted: dict[str, Tensor] | None = None
 
     def policy(self) -> VLAPolicy:
         """Return the policy that acts; raises CheckpointError as `load_backbone` does."""
@@ -100,6 +105,8 @@ class Trained:
     def load_backbone(self) -> Backbone:
         """Return the backbone; raises CheckpointError if it is not the one the policy was trained on."""
         backbone = load_backbone(self.backbone, self.spec.cameras)
+        if self.adaptation is not None and self.adapted is not None:
+            restore(backbone, self.adaptation, self.adapted)
         if backbone.hash != self.backbone_hash:
             raise CheckpointError(
                 f"The backbone {self.backbone} has hash {backbone.hash}; the checkpoint was trained on"
@@ -127,6 +134,9 @@ def save_trained(path: Path, trained: Trained) -> Path:
     if trained.decoupled is not None:
         parts["decoupled"] = trained.decoupled.state_dict()
         config["decoupled"] = trained.decoupled.config.model_dump()
+    if trained.adaptation is not None and trained.adapted is not None:
+        parts["backbone"] = trained.adapted
+        config["backbone"]["adaptation"] = str(trained.adaptation)
     if trained.residual is not None:
         parts["residual"] = trained.residual.state_dict()
         config["residual"] = trained.residual.config.model_dump()
@@ -152,6 +162,7 @@ def load_trained(path: Path) -> Trained:
         if "residual" in config:
             residual = ResidualActor(ResidualConfig(**config["residual"]))
             residual.load_state_dict(read_part(path, "residual"))
+        adaptation = Adaptation.parse(config["backbone"].get("adaptation", "none"))
         return Trained(
             spec,
             actor,
@@ -162,6 +173,8 @@ def load_trained(path: Path) -> Trained:
             residual,
             float(config["lam"]),
             decoupled,
+            adaptation,
+            read_part(path, "backbone") if adaptation is not None else None,
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]

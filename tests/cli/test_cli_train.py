@@ -20,7 +20,7 @@ from bora_cli.train.pretrain import PretrainConfig
 
 ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
-VALUES["--advantages"] = "flipped"
+VALUES |= {"--advantages": "flipped", "--adapt": "lora@4"}
 COMMON = ("--data", "demos", "--out", "out")
 
 
@@ -85,8 +85,8 @@ def test_init_is_explained_where_it_is_refused(capsys: pytest.CaptureFixture[str
     code, err = run(capsys, method, *COMMON, "--init", "policy")
     assert code == 3
     assert err == (
-        f"error: {method} has no use for --init; of --backbone, --updates, --preset, --advantages, --init it takes"
-        " --backbone, --updates, --preset.\n"
+        f"error: {method} has no use for --init; of --backbone, --updates, --preset, --adapt, --advantages, --init"
+        " it takes --backbone, --updates, --preset, --adapt.\n"
         "hint: Leave it out. --init names the policy that bora improves, or that bc_interventions corrects.\n"
     )
 
@@ -96,7 +96,7 @@ def test_all_that_is_refused_is_named_at_once(capsys: pytest.CaptureFixture[str]
     assert code == 3
     assert err == (
         "error: bc_interventions has no use for --updates, --preset;"
-        " of --backbone, --updates, --preset, --advantages, --init it takes --init.\n"
+        " of --backbone, --updates, --preset, --adapt, --advantages, --init it takes --init.\n"
         "hint: Leave them out.\n"
     )
 

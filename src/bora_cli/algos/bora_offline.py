@@ -103,6 +103,9 @@ class OfflineConfig(BaseModel):
     updates: int = Field(default=800, ge=0, description="actor updates after the behaviour-cloning warm-up")
     batch: int = Field(default=96, gt=0, description="windows per update")
     lr: float = Field(default=5e-4, gt=0, description="peak actor learning rate, cosine decay to zero")
+    backbone_lr: float = Field(
+        default=1e-4, gt=0, description="peak learning rate of the backbone's part that is trained, if any"
+    )
 
     @classmethod
     def preset(cls, name: Literal["sim", "paper"]) -> Self:
@@ -123,6 +126,7 @@ class OfflineConfig(BaseModel):
             updates=30_000,
             batch=64,
             lr=5e-5,
+            backbone_lr=1e-5,
         )
 
 

@@ -50,6 +50,7 @@ METHODS = (
     "bc_interventions",
 )
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
+ADAPTATIONS = ("none", "last_blocks", "lora")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")
 RESIDUALS = ("constant", "low_rank", "mlp")
@@ -86,6 +87,12 @@ def known_gap(value: str) -> str:
     check = known("gap", GAPS)
     for part in value.split("+"):
         check(part.partition("@")[0])
+    return value
+
+
+def known_adaptation(value: str) -> str:
+    """Accept a part of the backbone; what follows an "@", its size, is left to the library."""
+    known("part of a backbone", ADAPTATIONS)(value.partition("@")[0])
     return value
 
 

@@ -12,13 +12,13 @@ from bora_cli.cli import options as o
 from bora_cli.errors import ConfigError
 
 TAKES = {
-    "cp": ("--backbone", "--updates", "--preset"),
+    "cp": ("--backbone", "--updates", "--preset", "--adapt"),
     "diffusion": ("--backbone", "--updates", "--preset"),
-    "filtered_bc": ("--backbone", "--updates", "--preset"),
+    "filtered_bc": ("--backbone", "--updates", "--preset", "--adapt"),
     "awr": ("--backbone", "--updates", "--preset", "--advantages"),
     "decoupled": ("--backbone", "--init", "--updates", "--preset"),
     "decoupled_value": ("--backbone", "--init", "--updates", "--preset"),
-    "bora": ("--backbone", "--init", "--updates", "--preset", "--advantages"),
+    "bora": ("--backbone", "--init", "--updates", "--preset", "--advantages", "--adapt"),
     "bc_interventions": ("--init",),
 }
 """What a method of `bora train` takes beside the options that all take."""
@@ -53,13 +53,11 @@ def train_command(
     out: o.Out,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="DIR|HUB_ID", help="Vision-language model; else the built-in one."),
+        typer.Option(metavar="DIR|HUB_ID", help="Vision-language model."),
     ] = None,
     init: Annotated[
         Path | None,
-        typer.Option(
-            metavar="CHECKPOINT", help="Policy that bora, decoupled or bc_interventions starts from."
-        ),
+        typer.Option(metavar="CHECKPOINT", help="Policy to start from."),
     ] = None,
     seed: o.Seed = 0,
     updates: Updates = None,
@@ -68,10 +66,18 @@ def train_command(
         str,
         typer.Option(
             metavar="KIND",
-            help=f"What bora follows: {o.choice(o.ADVANTAGES)}.",
+            help=f"To follow: {o.choice(o.ADVANTAGES)}.",
             callback=o.known("kind of advantages", o.ADVANTAGES),
         ),
     ] = "learned",
+    adapt: Annotated[
+        str,
+        typer.Option(
+            metavar="PART",
+            help="Of the backbone to train: last_blocks@N, lora@RANK.",
+            callback=o.known_adaptation,
+        ),
+    ] = "none",
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
@@ -79,7 +85,8 @@ def train_command(
     cp and diffusion imitate every demonstration, filtered_bc the successes. bora
     also learns a critic and prefers what went better than usual; awr weighs by
     it; decoupled has a critic of pixels, decoupled_value one blind to actions.
-    bc_interventions copies the corrections of an online run onto --init.
+    bc_interventions copies the corrections of an online run onto --init; bora
+    and decoupled take a CP Base there.
     """
     _require_used(ctx, method, TAKES)
     o.require_datasets(data)
@@ -101,6 +108,7 @@ def train_command(
             updates=updates,
             preset=preset,
             advantages=advantages,
+            adapt=adapt,
             progress=progress,
         )
     ui.report(result, json)

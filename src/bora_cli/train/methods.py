@@ -12,7 +12,7 @@ decoupled_value   as decoupled, with a value of pixels that knows no action
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from bora_cli.models.policy import Actor
 from bora_cli.train.buffer import Sampler
 from bora_cli.train.clone import clone
 from bora_cli.train.decoupled import fit_decoupled, load_pixels
+from bora_cli.train.live import LiveTokens
 from bora_cli.train.phases import Run, fit_critic, improve, judge, warm_up
 
 METHODS = (
@@ -57,6 +58,8 @@ ADVANTAGES: dict[str, dict[str, Any]] = {
 """What `bora` and `awr` may follow: the preset's advantages, the chunk critic's, or one of three controls."""
 FOLLOWS = ("awr", "bora")
 """Methods with a choice of advantages."""
+ADAPTS = ("cp", "filtered_bc", "bora")
+"""Methods that can train a part of the backbone, in their second stage; cp has one only then."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,13 @@ def learn(
     settings: Settings,
     data: Sequence[Path],
     cameras: Sequence[str],
+    live: LiveTokens | None = None,
 ) -> Learned:
     """Run the phases of a method.
 
     actor: with the expert to start from; warm: it is a CP Base already.  data, cameras: where the images are, for
-    the methods that look at them again.  Raises DataError if there is nothing to imitate.
+    the methods that look at them again.  live: for a method of `ADAPTS`, the backbone of which a part is trained.
+    Raises DataError if there is nothing to imitate.
     """
     cp, offline, rows = settings.cp, settings.offline, np.arange(len(run.sampler))
     if isinstance(actor.expert, DiffusionExpert):
@@ -102,15 +107,17 @@ def learn(
         if not len(rows):
             raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
     expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows)
+    constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
     if method == "cp":
-        return Learned(expert)
+        cloning = constant.model_copy(update={"lambda_ppo": 0.0})
+        return Learned(improve(run, run.sampler, expert, rows, cp, cloning, live=live) if live else expert)
     if method == "filtered_bc":
-        constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
-        return Learned(improve(run, run.sampler, expert, rows, cp, constant))
+        return Learned(improve(run, run.sampler, expert, rows, cp, constant, live=live))
     if method == "bora":
         critic = fit_critic(run, offline)
         judged = judge(run, actor, critic, offline, settings.value)
-        return Learned(improve(run, judged, expert, rows, cp, offline, critic), critic)
+        improved = improve(run, judged, expert, rows, cp, offline, critic, live)
+        return Learned(improved, _critic_of_new_tokens(run, actor, offline, live) if live else critic)
     sees: Literal["action", "nothing"] = "action" if method == "decoupled" else "nothing"
     decoupled, adv = fit_decoupled(run, load_pixels(data, cameras), sees, offline)
     given = offline.model_copy(update={"advantage": "given"})
@@ -131,6 +138,14 @@ def _weighted(run: Run, actor: Actor, settings: Settings) -> Learned:
     both = cp.model_copy(update={"updates": cp.updates + offline.updates})
     rows = np.arange(len(run.sampler))
     return Learned(_clone(run, judged, actor.expert, both, rows, loss), critic)
+
+
+def _critic_of_new_tokens(run: Run, actor: Actor, offline: OfflineConfig, live: LiveTokens) -> ChunkCritic:
+    """Fit the critic that the checkpoint keeps: on the tokens of the backbone that the checkpoint has."""
+    buffer = live.encoded(run.buffer)
+    return fit_critic(
+        replace(run, buffer=buffer, sampler=Sampler(buffer, actor.state, actor.action)), offline
+    )
 
 
 def _clone(run: Run, sampler: Sampler, expert: Any, config: CPConfig, rows: Any, loss: Any) -> Any:

@@ -20,13 +20,16 @@ from bora_cli.algos.value import ValueFitConfig
 from bora_cli.checkpoint import TINY, Trained, load_backbone, load_trained, save_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError
+from bora_cli.models.adapt import Adaptation, trained_state
 from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
 from bora_cli.models.diffusion import DDIM_STEPS, DiffusionConfig, DiffusionExpert
 from bora_cli.models.nn import Sizes, fit_contexts
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
-from bora_cli.train.methods import ADVANTAGES, FOLLOWS, METHODS, WARM, Learned, Settings, learn
+from bora_cli.train.decoupled import load_pixels
+from bora_cli.train.live import LiveTokens
+from bora_cli.train.methods import ADAPTS, ADVANTAGES, FOLLOWS, METHODS, WARM, Learned, Settings, learn
 from bora_cli.train.phases import Run
 from bora_cli.train.residual import fit_residual, require_made_by
 from bora_cli.train.tracker import Tracker
@@ -49,6 +52,7 @@ def train(
     updates: int | None = None,
     preset: str = "sim",
     advantages: str = "learned",
+    adapt: str = "none",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a policy on datasets and write it as a checkpoint to `out`.
@@ -56,7 +60,8 @@ def train(
     init: for `bora` and the decoupled baselines, the CP Base that spares the warm-up; for `bc_interventions`, the
     policy that was corrected.
     updates: of the behaviour-cloning warm-up; the later phases scale with it.  preset: sim or paper.
-    advantages: for `bora` and `awr`, a word of `ADVANTAGES`.
+    advantages: for `bora` and `awr`, a word of `ADVANTAGES`.  adapt: for the methods of `ADAPTS`, the part of the
+    backbone that is trained in the second stage, see `Adaptation.parse`.
     Raises ConfigError, DataError, CheckpointError for bad input before training, TrainingDiverged during it.
     """
     if method not in METHODS:
@@ -67,6 +72,12 @@ def train(
         raise ConfigError(
             f"{method} has no choice of advantages, so advantages {advantages} would go unused.",
             "Leave it out, or train bora.",
+        )
+    adaptation = Adaptation.parse(adapt)
+    if adaptation is not None and method not in ADAPTS:
+        raise ConfigError(
+            f"{method} leaves the backbone frozen, so adapt {adapt} would go unused.",
+            f"Leave it out, or train one of {', '.join(ADAPTS)}.",
         )
     if method == "bc_interventions":
         return _clone_corrections(data, Path(out), init, seed, progress)
@@ -103,19 +114,38 @@ def train(
     buffer = load_buffer(paths, vlm, horizon=HORIZON, gamma=offline.gamma, progress=progress)
     actor = warm.actor if warm is not None else fresh_actor(buffer, spec, seed, method == "diffusion")
     sampler = Sampler(buffer, actor.state, actor.action)
+    live = None
+    if adaptation is not None:
+        prompts = [e.prompt for e in buffer.episodes for _ in range(len(e))]
+        pixels = load_pixels(paths, spec.cameras)
+        live = LiveTokens(vlm, adaptation, pixels, prompts, offline.backbone_lr, seed)
     with closing(Tracker(out.with_name(f"{out.name}.metrics.jsonl"))) as tracker:
         run = Run(buffer, sampler, actor.expert.config.sizes, seed, tracker, progress)
-        learned = learn(method, run, actor, warm is not None, settings, paths, spec.cameras)
+        learned = learn(method, run, actor, warm is not None, settings, paths, spec.cameras, live)
     actor.expert = learned.expert
     trained = Trained(
         spec,
         actor,
         source,
         vlm.hash,
-        _provenance(method, paths, buffer, seed, preset, settings, learned, init, time.monotonic() - started)
-        | ({"advantages": advantages} if method in FOLLOWS else {}),
+        _provenance(
+            method,
+            paths,
+            buffer,
+            seed,
+            preset,
+            settings,
+            learned,
+            init,
+            live is not None,
+            time.monotonic() - started,
+        )
+        | ({"advantages": advantages} if method in FOLLOWS else {})
+        | ({"adapt": str(adaptation)} if adaptation is not None else {}),
         learned.critic,
         decoupled=learned.decoupled,
+        adaptation=adaptation,
+        adapted=trained_state(vlm) if adaptation is not None else None,
     )
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
@@ -222,11 +252,13 @@ def _provenance(
     settings: Settings,
     learned: Learned,
     init: Path | None,
+    adapted: bool,
     seconds: float,
 ) -> dict[str, Any]:
     """Return what a checkpoint says about its making."""
     cp, offline = settings.cp, settings.offline
     judged = learned.critic is not None or learned.decoupled is not None
+    improved = method not in ("cp", "diffusion") or adapted
     metas = [e.meta for e in buffer.episodes]
     successes = sum(e.success for e in buffer.episodes)
     tasks = sorted({str(m.get("task")) for m in metas})
@@ -244,7 +276,7 @@ def _provenance(
         "preset": preset,
         "gamma": offline.gamma,
         "clone_updates": cp.updates,
-        "improve_updates": offline.updates if method not in ("cp", "diffusion") else 0,
+        "improve_updates": offline.updates if improved else 0,
         "critic_updates": offline.critic_updates if judged else 0,
         "init": str(init) if init is not None else None,
         "seconds": round(seconds, 1),

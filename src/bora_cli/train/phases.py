@@ -32,6 +32,7 @@ from bora_cli.models.policy import Actor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, Sampler
 from bora_cli.train.clone import LOG_EVERY, Progress, adamw, clone, set_rate, step
+from bora_cli.train.live import LiveTokens
 from bora_cli.train.tracker import Tracker
 
 
@@ -160,8 +161,13 @@ def improve(
     cp: CPConfig,
     config: OfflineConfig,
     critic: ChunkCritic | None = None,
+    live: LiveTokens | None = None,
 ) -> ConsistencyExpert:
-    """Return the expert after the clipped-surrogate updates on the windows `rows` [m]."""
+    """Return the expert after the clipped-surrogate updates on the windows `rows` [m].
+
+    live: where the gradients go on into the backbone, through the evaluations of the expert that keep their graph.
+    The old policy is then the old expert on today's tokens.
+    """
     expert = deepcopy(expert).train()
     averaged, old = deepcopy(expert), deepcopy(expert)
     optimizer = adamw(expert, config.lr, cp.weight_decay)
@@ -170,11 +176,16 @@ def improve(
         set_rate(optimizer, cosine(update, config.lr, config.updates))
         if update % config.old_every == 0:
             old.load_state_dict(expert.state_dict())
-        batch = sampler.rows(rows[rng.integers(0, len(rows), config.batch)], rng)
+        index = rows[rng.integers(0, len(rows), config.batch)]
+        batch = sampler.rows(index, rng)
         adv = advantages(batch, config, critic)
+        if live is not None:
+            batch = live.put_into(batch, sampler.start[torch.from_numpy(index)], rng)
         result = actor_loss(expert, old, averaged, batch, adv, config=config, cp=cp, generator=generator)
         if not result.skip:
             step(result.loss, optimizer, expert, cp.grad_clip, "improve", update)
             polyak_update(averaged, expert, 1 - cp.ema)
+            if live is not None:
+                live.step(cosine(update, 1.0, config.updates), cp.grad_clip)
         run.report("improve", update, config.updates, result.info)
     return averaged
