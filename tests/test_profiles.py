@@ -69,7 +69,6 @@ def test_real_profile_says_which_parts_have_no_driver() -> None:
     for part in (
         "robot: no driver 'franka'",
         "hand: no driver 'dexhand021'",
-        "operator: no driver 'spacemouse'",
     ):
         assert part in text
     assert "camera wrist: no driver" in text

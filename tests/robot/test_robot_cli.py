@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
-from robot_fakes import PROFILE, FakeRobot
+from robot_fakes import FakeRobot, completed_profile
 
 
 def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
@@ -29,7 +29,8 @@ def test_the_simulator_is_a_proven_robot() -> None:
 def test_nothing_moves_without_consent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "lab_driver.py").write_text("def connect(profile):\n    raise AssertionError('moved')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    profile = ("--profile", "franka_dexhand021", "--driver", "lab_driver:connect")
+    (tmp_path / "rig.toml").write_text(completed_profile())
+    profile = ("--profile", str(tmp_path / "rig.toml"), "--driver", "lab_driver:connect")
     code, out, err = run("check", *profile, given="n\n")
     assert code == 1
     assert "Is the emergency stop tested, and in reach?" in err
@@ -45,7 +46,16 @@ def test_a_driver_that_breaks_its_contract_is_exit_code_4(
     )
     (tmp_path / "bad_driver.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    code, out, _ = run("check", "--profile", PROFILE.name, "--driver", "bad_driver:connect", "--yes")
+    (tmp_path / "rig.toml").write_text(completed_profile())
+    profile = ("--profile", str(tmp_path / "rig.toml"), "--driver", "bad_driver:connect")
+    code, out, _ = run("check", *profile, "--yes")
     assert code == 4
     assert "spec: dt is 0.0 s" in out
     assert FakeRobot.__doc__
+
+
+def test_an_unfinished_profile_moves_nothing() -> None:
+    result = CliRunner().invoke(
+        build(), ["robot", "check", "--profile", "franka_dexhand021", "--driver", "no:matter", "--yes"]
+    )
+    assert "Nothing moves with profile 'franka_dexhand021'" in str(result.exception)

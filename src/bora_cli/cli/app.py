@@ -132,7 +132,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                 data.app,
             ),
             (
-                Entry("profile", "List, show and check hardware profiles.", "bora profile show sim"),
+                Entry("profile", "Make, show and check hardware profiles.", "bora profile show sim"),
                 profile.app,
             ),
             (

@@ -1,7 +1,8 @@
-"""`bora profile`: list, show and check hardware profiles."""
+"""`bora profile`: make, list, show and check hardware profiles; let people use the device."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,7 +52,10 @@ def show(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
 
 @app.command(epilog="Example: bora profile check my_rig.toml")
 def check(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
-    """Check a profile, and say which of its parts this version cannot drive; exit code 3 on errors."""
+    """Check a profile before anything moves; exit code 3 on errors.
+
+    "error": it cannot be used.  "unfit": no real robot may move with it yet.
+    """
     from bora_cli.profiles import check_profile
 
     ui = o.ui_of(ctx)
@@ -66,3 +70,32 @@ def check(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
     ui.show([o.as_document(finding) for finding in findings], json, lines)
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(3)
+
+
+@app.command(epilog="Example: bora profile new left_franka --like franka_dexhand021")
+def new(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits, _.")],
+    like: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Profile to begin from.")
+    ] = "franka_dexhand021",
+    out: Annotated[Path | None, typer.Option(help="File to write; NAME.toml by default.")] = None,
+    json: o.Json = False,
+) -> None:
+    """Write a profile for a new rig, to be filled in and signed; nothing is written over."""
+    from bora_cli.profiles import check_profile, new_profile
+
+    ui = o.ui_of(ctx)
+    path = new_profile(name, like, out or Path(f"{name}.toml"))
+    open_points = sum(finding.level in ("error", "unfit") for finding in check_profile(path))
+    ui.show({"profile": name, "file": str(path), "open": open_points}, json, lambda: ui.line(str(path)))
+    ui.say(f"{open_points} points keep a robot from moving with it: bora profile check {path}")
+
+
+@app.command(epilog="Example: bora profile udev > 70-bora-spacemouse.rules")
+def udev(ctx: typer.Context) -> None:
+    """Print the udev rules that let people use a SpaceMouse without root."""
+    from bora_cli.profiles import UDEV_RULES
+
+    for line in UDEV_RULES.splitlines():
+        o.ui_of(ctx).line(line)

@@ -45,14 +45,14 @@ def serve(
 
     from bora_cli.control.flight import FlightRecorder
     from bora_cli.control.guard import GuardedRobot
-    from bora_cli.profiles import load_profile
+    from bora_cli.profiles import load_profile, require_fit
     from bora_cli.robot.drivers import load_driver
     from bora_cli.robot.host import Host
     from bora_cli.robot.server import is_loopback, read_token
     from bora_cli.robot.server import serve as run
 
     ui = o.ui_of(ctx)
-    hardware = load_profile(profile)
+    hardware = require_fit(profile) if driver else load_profile(profile)
     token = read_token(token_file)
     robot = load_driver(driver, hardware) if driver else _simulated(profile, task, seed, time.monotonic)
     guarded = GuardedRobot.from_profile(robot, hardware, recorder=FlightRecorder(flights))
@@ -89,12 +89,12 @@ def check(
     import time
 
     from bora_cli.control.guard import GuardedRobot
-    from bora_cli.profiles import load_profile
+    from bora_cli.profiles import load_profile, require_fit
     from bora_cli.robot.drivers import load_driver
     from bora_cli.testing import CHECKS, Motions, robot_findings
 
     ui = o.ui_of(ctx)
-    hardware = load_profile(profile)
+    hardware = require_fit(profile) if driver else load_profile(profile)
     motions = Motions()
     if driver and not yes:
         ui.say(

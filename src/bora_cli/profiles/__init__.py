@@ -15,12 +15,15 @@ from bora_cli.profiles.load import (
     load_environment,
     load_profile,
     read_profile,
+    require_fit,
 )
+from bora_cli.profiles.new import UDEV_RULES, new_profile
 from bora_cli.profiles.schema import CODE_LIMITS, CODE_WORKSPACE, HardwareProfile, Limits
 
 __all__ = [
     "CODE_LIMITS",
     "CODE_WORKSPACE",
+    "UDEV_RULES",
     "EnvProfile",
     "HardwareProfile",
     "Limits",
@@ -31,5 +34,7 @@ __all__ = [
     "list_profiles",
     "load_environment",
     "load_profile",
+    "new_profile",
     "read_profile",
+    "require_fit",
 ]

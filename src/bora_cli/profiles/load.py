@@ -15,20 +15,25 @@ from pydantic import ValidationError
 
 from bora_cli.errors import ConfigError
 from bora_cli.profiles.env import EnvProfile
+from bora_cli.profiles.lint import lint
 from bora_cli.profiles.schema import HardwareProfile, Part, loosened
+from bora_cli.profiles.tighten import looser
 
 ROBOT_DRIVERS = ("sim",)
 HAND_DRIVERS = ("sim",)
 CAMERA_DRIVERS = ("sim",)
-OPERATOR_DEVICES = ("simulated",)
+OPERATOR_DEVICES = ("simulated", "keyboard", "spacemouse", "udp")
 """What this version can drive.  A profile may name others; `check_profile` says so."""
 
 
 @dataclass(frozen=True)
 class ProfileFinding:
-    """One remark on a profile: level "error", "warning" or "note"; where as file:line; message."""
+    """One remark on a profile; where: file:line.
 
-    level: Literal["error", "warning", "note"]
+    level: "error", it cannot be used; "unfit", no real robot may move with it; "warning"; "note".
+    """
+
+    level: Literal["error", "unfit", "warning", "note"]
     where: str
     message: str
 
@@ -123,6 +128,19 @@ def check_profile(name_or_path: str | Path) -> list[ProfileFinding]:
     return list(_remarks(profile, path)) if isinstance(profile, HardwareProfile) else findings
 
 
+def require_fit(name_or_path: str | Path) -> HardwareProfile:
+    """Return a robot's profile; raises ConfigError if something in it keeps a robot from moving."""
+    profile = load_profile(name_or_path)
+    errors = [finding for finding in check_profile(name_or_path) if finding.level in ("error", "unfit")]
+    if errors:
+        more = f" ({len(errors) - 1} more)" if errors[1:] else ""
+        raise ConfigError(
+            f"Nothing moves with profile '{profile.name}': {errors[0].where}: {errors[0].message}{more}.",
+            f"See all with `bora profile check {name_or_path}`.",
+        )
+    return profile
+
+
 def _is_environment(path: Path) -> bool:
     return re.search(r"^\s*\[env\]", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
@@ -131,7 +149,9 @@ def _parse(path: Path) -> tuple[HardwareProfile | EnvProfile | None, list[Profil
     text = path.read_text(encoding="utf-8")
     model: type[HardwareProfile | EnvProfile] = EnvProfile if _is_environment(path) else HardwareProfile
     try:
-        return model.model_validate(tomllib.loads(text)), []
+        profile = model.model_validate(tomllib.loads(text))
+        findings = _not_tighter(profile, path, text) if isinstance(profile, HardwareProfile) else []
+        return (None, findings) if findings else (profile, [])
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         where = f"{path}:{line.group(1)}" if line else str(path)
@@ -147,6 +167,25 @@ def _parse(path: Path) -> tuple[HardwareProfile | EnvProfile | None, list[Profil
                 )
             )
         return None, findings
+
+
+def _not_tighter(profile: HardwareProfile, path: Path, text: str) -> list[ProfileFinding]:
+    """Return where a profile is looser than the one it says it tightens."""
+    if profile.tightens is None:
+        return []
+    where = f"{path}:{_line_of(text, ('tightens',))}"
+    beside = path.parent / profile.tightens
+    try:
+        base_path = beside if beside.is_file() else find_profile(profile.tightens)
+        base = None if base_path.resolve() == path.resolve() else load_profile(base_path)
+    except ConfigError as error:
+        return [ProfileFinding("error", where, f"tightens '{profile.tightens}': {error.message}")]
+    if base is None:
+        return [ProfileFinding("error", where, "tightens itself; expected another profile")]
+    return [
+        ProfileFinding("error", where, f"looser than '{profile.tightens}': {what}")
+        for what in looser(profile, base)
+    ]
 
 
 def _explain(kind: str, loc: tuple[int | str, ...], item: Any, model: type[Part]) -> str:
@@ -228,10 +267,8 @@ def _remarks(profile: HardwareProfile, path: Path) -> Iterator[ProfileFinding]:
             "arm",
             "translation_per_tick",
         )
-    if not profile.calibration.verified_by.strip():
-        yield remark(
-            "warning", "calibration.verified_by is empty: nobody has measured the tool point", "calibration"
-        )
+    for level, message, key in lint(profile):
+        yield ProfileFinding(level, f"{path}:{_line_of(text, key)}", message)
     for text_of_limit in loosened(profile.limits):
         yield remark(
             "note", f"looser than the code, by {profile.limits.acknowledged_by}: {text_of_limit}", "limits"

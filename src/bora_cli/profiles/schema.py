@@ -217,10 +217,14 @@ CODE_WORKSPACE = ((0.25, -0.35, 0.012), (0.72, 0.35, 0.5))
 
 
 class HardwareProfile(Part):
-    """Who, where, limits, rates and calibration of one rig."""
+    """Who, where, limits, rates and calibration of one rig.
+
+    tightens: name or file (seen from this one) of the profile that this one may not exceed in anything.
+    """
 
     name: str
     description: str = ""
+    tightens: str | None = None
     robot: Robot
     arm: Arm
     hand: Hand
