@@ -96,6 +96,23 @@ def test_a_udp_address_is_a_port_or_a_host_and_a_port(tmp_path: Path) -> None:
         pass
 
 
+def test_a_gamepad_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def open_one(number: int | None) -> object:
+        asked.append(number)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr("bora_cli.input.gamepad.open_gamepad", open_one)
+    with opened(["gamepad", "gamepad:1"], Keyboard(), load_profile("sim")):
+        assert asked == [None, 1]
+    with (
+        pytest.raises(ConfigError, match="gamepad:left is not a number"),
+        opened(["gamepad:left"], Keyboard(), load_profile("sim")),
+    ):
+        pass
+
+
 def test_a_recording_is_named_by_dataset_and_episode(toy_demos: Path) -> None:
     hardware = load_profile("sim")
     with opened([f"replay:{toy_demos}#1"], Keyboard(), hardware) as (device, _):

@@ -13,7 +13,7 @@ import typer
 from bora_cli.cli import options as o
 from bora_cli.errors import ConfigError
 
-DEVICES = ("keyboard", "spacemouse", "udp", "replay")
+DEVICES = ("keyboard", "spacemouse", "gamepad", "udp", "replay")
 
 
 def known_device(values: list[str] | None) -> list[str] | None:
@@ -69,6 +69,12 @@ def _open(value: str, keyboard: Any, hardware: Any, token: Path | None) -> Any:
 
         shaping = Shaping.with_dead_band(hardware.operator.dead_band)
         return open_spacemouse(where, clock=time.monotonic, sleep=time.sleep, shaping=shaping)
+    if name == "gamepad":
+        from bora_cli.input.gamepad import open_gamepad
+
+        if where and not where.isdecimal():
+            raise ConfigError(f"--device gamepad:{where} is not a number.", "Write gamepad, or gamepad:0.")
+        return open_gamepad(int(where) if where else None)
     if name == "udp":
         return _udp(where, len(hardware.hand.joints), token)
     if name == "replay":

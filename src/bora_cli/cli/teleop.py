@@ -57,10 +57,7 @@ def command(
     image_size: Annotated[int, typer.Option(metavar="PX", help="Side of the images, 16 to 512.")] = 64,
     json: o.Json = False,
 ) -> None:
-    """Drive the simulator yourself, in real time; see docs/operators.md.
-
-    One key press is one step; nothing pressed, nothing moves.
-    """
+    """Drive the simulator yourself, in real time; see docs/operators.md."""
     if out is not None:
         o.require_writable(out)
     for name, value, low, high in (("limit", limit, 1, 600), ("image-size", image_size, 16, 512)):
