@@ -22,7 +22,7 @@ from bora_cli.profiles.tighten import looser
 ROBOT_DRIVERS = ("sim",)
 HAND_DRIVERS = ("sim",)
 CAMERA_DRIVERS = ("sim",)
-OPERATOR_DEVICES = ("simulated", "keyboard", "spacemouse", "udp")
+OPERATOR_DEVICES = ("simulated", "keyboard", "spacemouse", "gamepad", "udp")
 """What this version can drive.  A profile may name others; `check_profile` says so."""
 
 
