@@ -204,7 +204,9 @@ def test_metrics_can_be_read_while_training(toy_policy: Path) -> None:
 
 
 def test_unknown_words(toy_demos: Path, toy_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Unknown method 'bra'\. Methods: cp, diffusion, filtered_bc, awr, dec"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown method 'bra'\. Methods: cp, diffusion, filtered_bc, awr, dec"
+    ):
         run("bra", toy_demos, tmp_path / "x")
     with pytest.raises(ConfigError, match=r"Unknown preset 'big'\. Presets: sim, paper"):
         run("cp", toy_demos, tmp_path / "x", preset="big", backbone=str(toy_backbone))
@@ -218,24 +220,64 @@ def test_no_success_to_imitate(toy_backbone: Path, tmp_path: Path) -> None:
         run("filtered_bc", data.root, tmp_path / "x", backbone=str(toy_backbone))
 
 
-@pytest.mark.parametrize("column", ["state", "action"])
-def test_data_that_is_not_a_number_is_refused(toy_backbone: Path, tmp_path: Path, column: str) -> None:
-    episode = toy_demonstrations(1)[0]
-    values = getattr(episode, column).copy()
-    values[2, 1] = np.nan
-    data = toy_dataset(tmp_path / "bad", [replace(episode, **{column: values})])
-    with pytest.raises(DataError, match="expected at least one, all finite"):
-        run("cp", data.root, tmp_path / "x", backbone=str(toy_backbone))
+@pytest.mark.parametrize("column", ["state", "action", "reward"])
+@pytest.mark.parametrize("method", ["cp", "bora"])
+def test_data_that_is_not_a_number_is_refused(
+    toy_backbone: Path, tmp_path: Path, column: str, method: str
+) -> None:
+    episodes = toy_demonstrations(2)
+    values = getattr(episodes[1], column).copy()
+    values[2] = np.nan
+    data = toy_dataset(tmp_path / "bad", [episodes[0], replace(episodes[1], **{column: values})])
+    said = (
+        rf"Episode 1 of .*bad has \d+ values of {column} that are not finite, the first at tick 2\. Find all"
+    )
+    with pytest.raises(DataError, match=said):
+        run(method, data.root, tmp_path / "x", backbone=str(toy_backbone))
     assert not (tmp_path / "x").exists()
+    assert not (data.root / "cache").exists()
 
 
-def test_rewards_that_are_not_numbers_stop_the_critic(cp: Path, tmp_path: Path) -> None:
-    episode = toy_demonstrations(1)[0]
-    reward = episode.reward.copy()
-    reward[1] = np.inf
-    data = toy_dataset(tmp_path / "bad", [replace(episode, reward=reward)])
-    with pytest.raises(TrainingDiverged, match=r"The critic loss became (inf|nan) at update 0"):
-        run("bora", data.root, tmp_path / "x", init=cp)
+@pytest.mark.parametrize("method", ["awr", "bora", "decoupled", "decoupled_value"])
+def test_whoever_judges_needs_rewards_and_a_success(toy_backbone: Path, tmp_path: Path, method: str) -> None:
+    episodes = toy_demonstrations(4)
+    none = toy_dataset(tmp_path / "none", [replace(e, reward=np.zeros_like(e.reward)) for e in episodes])
+    with pytest.raises(
+        DataError, match=rf"no rewards: all of them are 0 in 4 episodes, and {method} learns from"
+    ):
+        run(method, none.root, tmp_path / "x", backbone=str(toy_backbone))
+    failures = toy_dataset(tmp_path / "failures", [e for e in episodes if not e.success])
+    with pytest.raises(DataError, match=rf"None of 2 episodes succeeded; {method} learns what success takes"):
+        run(method, failures.root, tmp_path / "y", backbone=str(toy_backbone))
+    run("cp", none.root, tmp_path / "cp", backbone=str(toy_backbone), updates=1)
+
+
+def test_successes_alone_are_enough_and_said(toy_backbone: Path, tmp_path: Path) -> None:
+    data = toy_dataset(tmp_path / "good", [e for e in toy_demonstrations(4) if e.success])
+    facts = run("bora", data.root, tmp_path / "x", backbone=str(toy_backbone), updates=2)
+    assert facts["warnings"] == [
+        "All 2 episodes succeeded: a critic can only learn from them what was faster."
+    ]
+    assert "warnings" not in run("cp", data.root, tmp_path / "y", backbone=str(toy_backbone), updates=1)
+
+
+def test_datasets_of_two_robots_are_refused(toy_demos: Path, toy_backbone: Path, tmp_path: Path) -> None:
+    old = Dataset.open(toy_demos)
+    create: dict[str, Any] = {"image_size": 64, "fps": 10, "robot_type": "other"}
+    wider = replace(old.spec, high=old.spec.high * 2)
+    other = Dataset.create(tmp_path / "wider", wider, old.state_names, old.cameras, **create)
+    other.append(toy_demonstrations(1)[0])
+    with pytest.raises(SchemaMismatch, match=r"demos and .*wider: action specs differ"):
+        train("cp", data=[toy_demos, other.root], out=tmp_path / "x", backbone=str(toy_backbone))
+
+
+def test_a_checkpoint_of_another_shape_is_refused(cp: Path, toy_demos: Path, tmp_path: Path) -> None:
+    shutil.copytree(cp, tmp_path / "cp")
+    config = json.loads((cp / "config.json").read_text())
+    config["expert"]["width"] = 64
+    (tmp_path / "cp" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"does not fit this version .*Train it again"):
+        run("bora", toy_demos, tmp_path / "x", init=tmp_path / "cp")
     assert not (tmp_path / "x").exists()
 
 

@@ -105,7 +105,7 @@ def learn(
     if method == "filtered_bc":
         rows = np.flatnonzero(run.buffer.windows.success)
         if not len(rows):
-            raise DataError("No successful episode to imitate.", "Collect better demonstrations.")
+            raise DataError("No tick of a successful episode to imitate.", "Collect better demonstrations.")
     expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows)
     constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
     if method == "cp":

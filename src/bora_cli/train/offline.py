@@ -27,6 +27,7 @@ from bora_cli.models.nn import Sizes, fit_contexts
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.policy import Actor, PolicySpec
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
+from bora_cli.train.checks import require_learnable
 from bora_cli.train.decoupled import load_pixels
 from bora_cli.train.live import LiveTokens
 from bora_cli.train.methods import ADAPTS, ADVANTAGES, FOLLOWS, METHODS, WARM, Learned, Settings, learn
@@ -90,6 +91,7 @@ def train(
     torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
     paths = [Path(p) for p in data]
     out = Path(out)
+    warnings = require_learnable(method, paths)
     warm = load_trained(init) if init is not None else None
     source = backbone or (warm.backbone if warm is not None else TINY)
     settings = _settings(preset, updates, ADVANTAGES[advantages])
@@ -141,7 +143,8 @@ def train(
             time.monotonic() - started,
         )
         | ({"advantages": advantages} if method in FOLLOWS else {})
-        | ({"adapt": str(adaptation)} if adaptation is not None else {}),
+        | ({"adapt": str(adaptation)} if adaptation is not None else {})
+        | ({"warnings": warnings} if warnings else {}),
         learned.critic,
         decoupled=learned.decoupled,
         adaptation=adaptation,
