@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bora_cli.analysis import figures, trace_figures
+from bora_cli.analysis.critic_page import critic_page, verdict
 from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
 from bora_cli.analysis.folder import write_folder
+from bora_cli.analysis.html import write_page
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.summary import CriticSummary
 from bora_cli.analysis.swaps import pictured_swaps
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
-from bora_cli.analysis.value_tests import auroc_over_time, calibration
+from bora_cli.analysis.value_tests import calibration
 from bora_cli.checkpoint import load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
@@ -47,8 +49,8 @@ def analyze(
 ) -> dict[str, Any]:
     """Trace the critic of a checkpoint along recorded episodes and test whether it looks at the action.
 
-    Writes traces.parquet, swaps.parquet, critic.json, frames/ and figures (PNG, SVG) into `out`, all of them or
-    none, and returns the numbers; other files there stay as they are.
+    Writes traces.parquet, swaps.parquet, critic.json, report.html, frames/ and figures (PNG, SVG) into `out`, all
+    of them or none, and returns the numbers; other files there stay as they are.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
     """
     trained = load_trained(checkpoint)
@@ -66,16 +68,26 @@ def analyze(
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
     swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
     drawn = draw(traces, summary, frames, seed)
+    sources = " ".join(f"--data {shlex.quote(str(d))}" for d in data)
+    command = (
+        f"bora analyze {shlex.quote(str(checkpoint))} {sources} --out {shlex.quote(str(out))} --seed {seed}"
+    )
+    text = critic_page(
+        summary, drawn, checkpoint=str(checkpoint), data=[str(d) for d in data], command=command
+    )
     with directory_written(out, keep=True) as fresh:
         write_folder(fresh, traces, frames, swaps=swaps)
-        write_json(fresh / "critic.json", asdict(summary))
+        write_json(fresh / "critic.json", summary.to_json())
+        write_page(fresh / "report.html", text)
         for name, figure in drawn.items():
             save(figure, fresh / f"{name}.png")
             save(figure, fresh / f"{name}.svg")
     return {
         "checkpoint": str(checkpoint),
         "episodes": summary.successes + summary.failures,
-        **asdict(summary),
+        **summary.to_json(),
+        "says": verdict(summary),
+        "report": str(out / "report.html"),
         "figures": [str(out / f"{name}.png") for name in drawn],
     }
 
@@ -89,11 +101,12 @@ def draw(
     strip = sorted(frames[shown].items())[:8] if shown is not None else []
     drawn["value_traces"] = trace_figures.value_traces(traces, episode=shown, frames=strip)
     if summary.auroc:
-        end = auroc_over_time(autonomous(traces), rng=stream("bootstrap", seed), align="end")
-        drawn["auroc"] = figures.auroc_over_time(summary.auroc, end=end)
+        drawn["auroc"] = figures.auroc_over_time(summary.auroc, end=summary.auroc_end)
     if summary.swap:
         drawn["swap"] = figures.swap_bars(summary.swap)
     drawn["reliability"] = figures.reliability(calibration(autonomous(traces), rng=stream("bootstrap", seed)))
+    if summary.warning is not None:
+        drawn["warning"] = trace_figures.warning_curve(summary.warning)
     return drawn
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from bora_cli.analysis.media import read_image, webp_image
-from bora_cli.analysis.summary import SCHEMA, CriticSummary, RunSummary
+from bora_cli.analysis.summary import CriticSummary, RunSummary
 from bora_cli.analysis.swaps import read_swaps
 from bora_cli.analysis.traces import outcomes, read_traces, write_traces
 from bora_cli.data.files import read_json
@@ -58,9 +58,7 @@ class TraceFolder:
         file = self.path / CRITIC
         if not file.is_file():
             return None
-        return RunSummary.from_json(
-            {"schema": SCHEMA, "task": "", "seed": 0, "critic": read_json(file)}
-        ).critic
+        return CriticSummary.from_json(read_json(file))
 
     def strip(self, episode: int, count: int = 8) -> list[tuple[int, U8]]:
         """Return up to `count` thumbnails spread evenly over an episode as (tick, uint8 [H, W, 3])."""

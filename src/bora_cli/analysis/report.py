@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from bora_cli.analysis import style
-from bora_cli.analysis.summary import METHOD_NOTES, Comparison, CriticSummary, RunSummary, method_title
+from bora_cli.analysis.critic_page import critic_section
+from bora_cli.analysis.html import CAPTIONS, figure_html, marks, page, write_page
+from bora_cli.analysis.summary import METHOD_NOTES, Comparison, RunSummary, method_title
 from bora_cli.analysis.wording import caveats, count, duration, ends, headline, percent, points
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import wilson
-
-CAPTIONS: dict[str, str] = {
-    "success": "Success rates with 95 % Wilson intervals; the same numbers as in the table.",
-    "value_traces": "State value V over the episodes. A useful critic lets the two bands part before the end;"
-    " where they overlap, it cannot yet tell success from failure.",
-    "auroc": "How early V tells: the probability that a success has the higher V at that time, over"
-    " normalised time and aligned to the end. One half is chance.",
-    "swap": "Action-swap test: the state stays, the executed chunk is replaced by a bad one. A critic"
-    " that only looks at the picture scores exactly 0.5.",
-    "reliability": "Predicted value against the return really collected. Below the dashed line the critic was"
-    " too optimistic.",
-    "rounds": "Each online round: unaided success with and without the new residual on scenes kept for this"
-    " purpose, and how much the person had to drive.",
-    "residual": "What the online phase adds to every action: a constant correction per joint. Large bars show"
-    " where the executed motion missed what was commanded.",
-}
-"""Caption of each known figure; figures under other names get their name as caption."""
-
-_WIDE = {"value_traces", "auroc", "rounds", "residual"}
 
 
 def write_report(
@@ -49,11 +31,7 @@ def write_report(
     What a run does not have is left out of the page.
     Raises DataError for a film that is not WebP.
     """
-    text = render_report(summary, figures, videos)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_page(path, render_report(summary, figures, videos))
 
 
 def render_report(
@@ -67,30 +45,20 @@ def render_report(
         ("success", "Success", _success(summary, drawn)),
         ("rollouts", "Rollouts", _films(summary, videos or {})),
         ("human", "The person in the loop", _human(summary, drawn)),
-        ("critic", "What the critic sees", _critic(summary.critic, drawn)),
-        ("residual", "What the residual does", _figure("residual", drawn)),
-        ("more", "More figures", "".join(_figure(n, drawn) for n in drawn if n not in CAPTIONS)),
+        ("critic", "What the critic sees", critic_section(summary.critic, drawn)),
+        ("residual", "What the residual does", figure_html("residual", drawn)),
+        ("more", "More figures", "".join(figure_html(n, drawn) for n in drawn if n not in CAPTIONS)),
         ("stages", "How it was made", _stages(summary)),
         ("reading", "How to read this", _reading(summary)),
         ("provenance", "Versions, hashes, seeds", _provenance(summary)),
     ]
-    sections = [s for s in sections if s[2]]
-    css = resources.files("bora_cli.analysis").joinpath("report.css").read_text(encoding="utf-8")
     title = summary.title or f"{summary.task.replace('_', ' ').capitalize()}: what this run learnt"
-    nav = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in sections)
-    body = "".join(
-        f'<section id="{key}"><h2>{escape(name)}</h2>{content}</section>\n' for key, name, content in sections
+    head = f'{_facts(summary)}<p class="headline">{escape(headline(summary))}</p>{_tiles(summary)}'
+    footer = (
+        f"Written by bora {escape(summary.versions.get('bora', ''))}. This file needs no network;"
+        " everything in it can be computed again with the commands above."
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} - bora</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
-        f'<header class="top"><p class="over">bora run report</p><h1>{escape(title)}</h1>{_facts(summary)}'
-        f'<p class="headline">{escape(headline(summary))}</p>{_tiles(summary)}<nav>{nav}</nav></header>\n'
-        f"<main>\n{body}</main>\n"
-        f"<footer>Written by bora {escape(summary.versions.get('bora', ''))}. This file needs no network;"
-        " everything in it can be computed again with the commands above.</footer>\n</body>\n</html>\n"
-    )
+    return page(title, "bora run report", head, sections, footer)
 
 
 def _facts(s: RunSummary) -> str:
@@ -159,7 +127,7 @@ def _success(s: RunSummary, drawn: Mapping[str, str]) -> str:
         f" seed{'s' * (seeds > 1)}. The line over each bar is the 95 % Wilson interval.</p>"
     )
     table = _success_table("method", head, rows)
-    return intro + table + _differences(s) + _figure("success", drawn)
+    return intro + table + _differences(s) + figure_html("success", drawn)
 
 
 def _rate_bar(rate: float, lo: float, hi: float, label: str, best: bool) -> str:
@@ -254,11 +222,11 @@ def _film(method: str, label: str, data: bytes) -> str:
 
 
 def _human(s: RunSummary, drawn: Mapping[str, str]) -> str:
-    figure = _figure("rounds", drawn)
+    figure = figure_html("rounds", drawn)
     if s.human is None:
         return figure
     h = s.human
-    marks = _marks(
+    told = marks(
         [
             ("human share of ticks", percent(h.share), f"{h.human_ticks} of {h.ticks} ticks"),
             (
@@ -273,65 +241,7 @@ def _human(s: RunSummary, drawn: Mapping[str, str]) -> str:
             ),
         ]
     )
-    return marks + figure
-
-
-def _critic(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
-    parts = []
-    if c is not None:
-        parts.append(
-            f"<p>Measured on {c.successes + c.failures} unaided episodes: {c.successes} successes"
-            f" and {c.failures} failures.</p>"
-        )
-        late = next((p for p in reversed(c.auroc) if p.value is not None), None)
-        first = next((p for p in c.auroc if p.value is not None and p.value > 0.8), None)
-        other = next((x for x in c.swap if x.kind == "other_state"), None)
-        wanted = [
-            (
-                "AUROC of V at the end",
-                None if late is None else late.value,
-                "" if late is None or late.lo is None else f"95 % interval {late.lo:.2f} to {late.hi:.2f}",
-            ),
-            (
-                "first time with AUROC over 0.8",
-                None if first is None else first.t,
-                "0 = start, 1 = end of the episode",
-            ),
-            ("Spearman of time and V", c.spearman, "mean over successes; 1 = rises all the way"),
-            ("failures with a late drop", c.late_drop, "share whose V falls by over 0.2 in the last third"),
-            (
-                "prefers its own chunk",
-                None if other is None else other.win_rate,
-                "over a chunk of another state; 0.5 = ignores the action",
-            ),
-            ("action sensitivity", c.action_sensitivity, "share of Q's variance that the action causes"),
-            ("calibration error", c.ece, "mean distance of V from the collected return, in value units"),
-            ("bias", c.bias, "mean of V minus return; expectiles are optimistic by design"),
-        ]
-        parts.append(_marks([(n, f"{v:.2f}", note) for n, v, note in wanted if v is not None]))
-    parts.append(_figure("value_traces", drawn) + _figure("auroc", drawn))
-    both = _figure("swap", drawn) + _figure("reliability", drawn)
-    parts.append(f'<div class="pair">{both}</div>' if both else "")
-    return "".join(parts)
-
-
-def _marks(rows: Iterable[tuple[str, str, str]]) -> str:
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for name, value, note in rows
-    )
-    return f'<dl class="marks">{items}</dl>' if items else ""
-
-
-def _figure(name: str, drawn: Mapping[str, str]) -> str:
-    if name not in drawn:
-        return ""
-    caption = CAPTIONS.get(name, name.replace("_", " "))
-    svg = drawn[name].replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    kind = ' class="wide"' if name in _WIDE else ""
-    return (
-        f'<figure{kind}><div class="plotbox">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    return told + figure
 
 
 def _stages(s: RunSummary) -> str:

@@ -19,13 +19,11 @@ from bora_cli.analysis.folder import read_folder
 from bora_cli.analysis.media import webp_film
 from bora_cli.analysis.report import write_report
 from bora_cli.analysis.summary import (
-    AurocPoint,
     CriticSummary,
     ResidualSummary,
     Round,
     RunSummary,
     Stage,
-    SwapScore,
 )
 from bora_cli.analysis.tables import cells, comparisons, human, write_results
 from bora_cli.checkpoint import load_trained, package_versions, read_config
@@ -116,7 +114,7 @@ def summarise(root: Path, evaluations: dict[tuple[str, str], EvalResult]) -> Run
         stages=tuple(Stage(m["name"], "\n".join(m["commands"]), m["seconds"]) for m in marks),
         human=human([e.controller for e in episodes.episodes(images=False)]) if episodes else None,
         rounds=tuple(Round(**{k: r[k] for k in ROUND_FIELDS}) for r in online["rounds"]),
-        critic=_critic(critic),
+        critic=CriticSummary.from_json(critic) if critic else None,
         residual=_residual(_policy(root, "bora_full")),
         versions=package_versions(),
         hashes={m: checkpoint_hash(p) for m in METHODS if (p := _policy(root, m)).is_dir()},
@@ -142,14 +140,6 @@ def _evaluations(root: Path) -> dict[tuple[str, str], EvalResult]:
             "Finish the run with `bora demo`.",
         )
     return found
-
-
-def _critic(data: dict[str, Any] | None) -> CriticSummary | None:
-    if data is None:
-        return None
-    auroc = tuple(AurocPoint(**p) for p in data.pop("auroc"))
-    swap = tuple(SwapScore(**p) for p in data.pop("swap"))
-    return CriticSummary(**data, auroc=auroc, swap=swap)
 
 
 def _residual(policy: Path) -> ResidualSummary | None:

@@ -17,7 +17,7 @@
                  "swap": [{"kind": "other_state", "n": 800, "win_rate": 0.7, "lo": 0.6, "hi": 0.8,
                            "effect": 0.4}],
                  "spearman": 0.8, "late_drop": 0.5, "ece": 0.05, "bias": 0.02,
-                 "action_sensitivity": 0.1},
+                 "action_sensitivity": 0.1, ...},
       "residual": {"names": ["dx"], "values": [0.02], "lam": 1.0},
       "versions": {"bora": "0.1.0"}, "hashes": {"base checkpoint": "..."},
       "machine": {"renderer": "egl"}, "caveats": ["..."]
@@ -161,8 +161,51 @@ class SwapScore:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """Ticks of similar V: their number, mean V, mean return really collected, and its 95 % interval."""
+
+    n: int
+    v_mean: float
+    return_mean: float
+    lo: float | None
+    hi: float | None
+
+
+@dataclass(frozen=True)
+class WarningPoint:
+    """An alarm with this margin: false alarms among successes, failures found, median ticks before their end."""
+
+    margin: float
+    false_alarms: float
+    detected: float
+    lead: float | None
+
+
+@dataclass(frozen=True)
+class EarlyWarning:
+    """The alarm on V at five per cent of false alarms, with 95 % intervals, and the curve over all margins."""
+
+    margin: float
+    false_alarms: float
+    detected: float
+    detected_lo: float
+    detected_hi: float
+    lead: float | None
+    lead_lo: float | None
+    lead_hi: float | None
+    successes: int
+    failures: int
+    curve: tuple[WarningPoint, ...] = ()
+
+
+@dataclass(frozen=True)
 class CriticSummary:
-    """How well the critic tells good from bad on held-out autonomous episodes."""
+    """How well the critic tells good from bad on held-out autonomous episodes.
+
+    auroc, auroc_end: over normalised time and over ticks to the end (negative).  spread: mean standard deviation of
+    the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the distance of Q
+    from the collected return.  intervals: 95 % intervals over episodes of the numbers that have their name.
+    """
 
     successes: int
     failures: int
@@ -173,6 +216,33 @@ class CriticSummary:
     ece: float | None = None
     bias: float | None = None
     action_sensitivity: float | None = None
+    auroc_end: tuple[AurocPoint, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    slope: float | None = None
+    intercept: float | None = None
+    spread: float | None = None
+    spread_error: float | None = None
+    warning: EarlyWarning | None = None
+    intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CriticSummary:
+        """Parse `critic.json`.  Raises SchemaMismatch for unknown or missing keys."""
+        d = dict(data)
+        for key, kind in (("auroc", AurocPoint), ("auroc_end", AurocPoint), ("swap", SwapScore)):
+            d[key] = _build_all(kind, d.get(key), f"critic.{key}")
+        d["reliability"] = _build_all(ReliabilityBin, d.get("reliability"), "critic.reliability")
+        if d.get("warning") is not None:
+            warning = dict(d["warning"])
+            warning["curve"] = _build_all(WarningPoint, warning.get("curve"), "critic.warning.curve")
+            d["warning"] = _build(EarlyWarning, warning, "critic.warning")
+        d["intervals"] = {k: (v[0], v[1]) for k, v in (d.get("intervals") or {}).items()}
+        return _build(cls, d, "critic")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready data; NaN and infinity become null."""
+        done: dict[str, Any] = _finite(asdict(self))
+        return done
 
 
 @dataclass(frozen=True)
@@ -250,10 +320,7 @@ class RunSummary:
         if d.get("human") is not None:
             d["human"] = _build(Human, d["human"], "human")
         if d.get("critic") is not None:
-            critic = dict(d["critic"])
-            critic["auroc"] = _build_all(AurocPoint, critic.get("auroc"), "critic.auroc")
-            critic["swap"] = _build_all(SwapScore, critic.get("swap"), "critic.swap")
-            d["critic"] = _build(CriticSummary, critic, "critic")
+            d["critic"] = CriticSummary.from_json(d["critic"])
         if d.get("residual") is not None:
             residual = dict(d["residual"])
             residual |= {key: tuple(residual[key]) for key in ("names", "values") if key in residual}

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bora_cli.analysis import value_tests
+from bora_cli.analysis import early_warning, value_tests
 from bora_cli.analysis.summary import (
     Cell,
     Comparison,
     CriticSummary,
     Human,
+    ReliabilityBin,
     RunSummary,
     SwapScore,
     method_title,
@@ -132,18 +133,31 @@ def critic_summary(
         raise DataError("A person had a share in every traced episode.", "Analyse unaided episodes.")
     success = outcomes(alone)["success"]
     both = bool(success.any()) and not bool(success.all())
-    calibrated = alone["mc_return"].is_finite().any()
-    c = value_tests.calibration(alone, rng=rng) if calibrated else None
+    c = value_tests.calibration(alone, rng=rng) if alone["mc_return"].is_finite().any() else None
+    auroc = tuple(value_tests.auroc_over_time(alone, rng=rng)) if both else ()
+    rises = value_tests.monotonicity(alone, rng=rng) if success.any() else None
+    drops = value_tests.late_drop(alone) if not success.all() else None
+    told = {"spearman": rises, "late_drop": drops, "bias": c.bias if c else None}
+    spread, spread_error = value_tests.ensemble_spread(alone)
+    enough = min(int(success.sum()), int((~success).sum())) >= early_warning.LEAST
     return CriticSummary(
         successes=int(success.sum()),
         failures=int((~success).sum()),
-        auroc=tuple(value_tests.auroc_over_time(alone, rng=rng)) if both else (),
+        auroc=auroc,
+        auroc_end=tuple(value_tests.auroc_over_time(alone, rng=rng, align="end")) if both else (),
         swap=tuple(swap),
-        spearman=value_tests.monotonicity(alone, rng=rng).value if success.any() else None,
-        late_drop=value_tests.late_drop(alone).value if not success.all() else None,
+        spearman=rises.value if rises else None,
+        late_drop=drops.value if drops else None,
         ece=c.ece if c else None,
         bias=c.bias.value if c else None,
         action_sensitivity=action_sensitivity,
+        reliability=tuple(ReliabilityBin(**row) for row in c.table.iter_rows(named=True)) if c else (),
+        slope=c.slope if c else None,
+        intercept=c.intercept if c else None,
+        spread=spread,
+        spread_error=spread_error,
+        warning=early_warning.early_warning(alone, rng=rng) if enough else None,
+        intervals={name: (e.lo, e.hi) for name, e in told.items() if e is not None},
     )
 
 

@@ -25,6 +25,7 @@ from bora_cli.analysis.style import (
     light_grid,
     new_figure,
 )
+from bora_cli.analysis.summary import EarlyWarning
 from bora_cli.analysis.traces import outcomes
 from bora_cli.errors import DataError
 from bora_cli.types import U8
@@ -134,6 +135,32 @@ def episode_trace(traces: pl.DataFrame, episode: int, *, tick: int | None = None
     outcome = "success" if one["success"][0] else "failure"
     caption = f"episode {episode}: {outcome} after {len(v)} ticks; bands: 10-90 % of all episodes"
     ax.set_title(caption + ("; hatched: human" if one["intervened"].any() else ""))
+    return figure
+
+
+@house_style
+def warning_curve(warning: EarlyWarning) -> Figure:
+    """Draw failures found and median lead time over the share of false alarms; the mark is the chosen alarm."""
+    curve = sorted(warning.curve, key=lambda p: p.false_alarms)
+    figure = new_figure(WIDE, 2.6)
+    left, right = figure.subplots(1, 2)
+    x = [p.false_alarms for p in curve]
+    left.plot(x, [p.detected for p in curve], color=GOOD, drawstyle="steps-post")
+    left.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    found = np.array([[warning.detected - warning.detected_lo], [warning.detected_hi - warning.detected]])
+    left.errorbar(warning.false_alarms, warning.detected, found, fmt="o", color=INK, ms=6, capsize=2)
+    left.set(xlim=(-0.02, 1), ylim=(-0.02, 1.04), ylabel="failures found")
+    right.plot(x, [np.nan if p.lead is None else p.lead for p in curve], color=GOOD, drawstyle="steps-post")
+    if warning.lead is not None:
+        right.plot([warning.false_alarms], [warning.lead], "o", color=INK, ms=6)
+        if warning.lead_lo is not None and warning.lead_hi is not None:
+            right.plot([warning.false_alarms] * 2, [warning.lead_lo, warning.lead_hi], color=INK, lw=1)
+    right.set(xlim=(-0.02, 1), ylabel="median ticks before the end")
+    right.set_ylim(bottom=0)
+    for ax in (left, right):
+        ax.set_xlabel("false alarms among successes")
+        light_grid(ax)
+    left.set_title(f"{warning.failures} failures, {warning.successes} successes; 95 %")
     return figure
 
 

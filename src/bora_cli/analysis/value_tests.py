@@ -245,5 +245,22 @@ def calibration(
     return Calibration(table, float(ece), bias, slope, float(g.mean() - slope * v.mean()))
 
 
+def ensemble_spread(traces: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Return how much the critics of the ensemble differ, and whether they differ where they are wrong.
+
+    First: mean standard deviation over the ensemble, in standard deviations of Q.  Second: Spearman's correlation
+    over ticks of that spread with |Q - return|.  None where a critic has no ensemble or Q does not vary.
+    """
+    check_traces(traces)
+    known = traces.filter(pl.col("q").is_finite() & pl.col("q_std").is_finite())
+    scale = float(np.std(known["q"].to_numpy())) if known.height else 0.0
+    if scale == 0 or not (known["q_std"] > 0).any():
+        return None, None
+    judged = known.filter(pl.col("mc_return").is_finite())
+    error = (judged["q"] - judged["mc_return"]).abs().to_numpy()
+    spread = float(known["q_std"].to_numpy().mean()) / scale
+    return spread, spearman(judged["q_std"].to_numpy(), error) if judged.height > 2 else None
+
+
 def _per_episode(episode: NDArray[np.intp], x: F64, episodes: int) -> F64:
     return np.bincount(episode, x, minlength=episodes).astype(np.float64)

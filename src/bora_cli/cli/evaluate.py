@@ -11,6 +11,18 @@ import typer
 from bora_cli.cli import environment as e
 from bora_cli.cli import options as o
 
+ANALYSED = (
+    "checkpoint",
+    "successes",
+    "failures",
+    "spearman",
+    "late_drop",
+    "ece",
+    "bias",
+    "spread",
+    "action_sensitivity",
+)
+"""Numbers of an analysis that are printed; all of them are in its critic.json."""
 FILMED = 3
 """Episodes in the film of an evaluation."""
 
@@ -102,7 +114,14 @@ def analyze_command(
     ui = o.ui_of(ctx)
     with claimed(out), ui.progress() as progress:
         result = analyze(checkpoint, data=data, out=out, seed=seed, progress=progress)
-    ui.report(result, json)
+
+    def told() -> None:
+        ui.table("", ("", ""), [(name, result[name]) for name in ANALYSED])
+        for sentence in result["says"]:
+            ui.line(sentence)
+
+    ui.show(result, json, told)
+    ui.say(f"report: {result['report']}; next: bora notebook value_traces --run {out}")
 
 
 def replay_command(

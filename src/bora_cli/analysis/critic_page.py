@@ -1,0 +1,151 @@
+"""What a critic sees, as a section of the run report and as the page of `bora analyze`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from matplotlib.figure import Figure
+
+from bora_cli.analysis.figures import SWAP_TITLES
+from bora_cli.analysis.html import CAPTIONS, figure_html, marks, page
+from bora_cli.analysis.style import svg
+from bora_cli.analysis.summary import CriticSummary, EarlyWarning
+
+DEAF = 0.5
+"""Win rate of a critic that ignores the action; AUROC of chance."""
+
+
+def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
+    """Return marks and figures of a critic as HTML; drawn: figure name -> SVG text."""
+    parts = []
+    if c is not None:
+        parts.append(
+            f"<p>Measured on {c.successes + c.failures} unaided episodes: {c.successes} successes"
+            f" and {c.failures} failures.</p>"
+        )
+        late = next((p for p in reversed(c.auroc) if p.value is not None), None)
+        first = next((p for p in c.auroc if p.value is not None and p.value > 0.8), None)
+        other = next((x for x in c.swap if x.kind == "other_state"), None)
+        wanted = [
+            (
+                "AUROC of V at the end",
+                None if late is None else late.value,
+                "" if late is None or late.lo is None else f"95 % interval {late.lo:.2f} to {late.hi:.2f}",
+            ),
+            (
+                "first time with AUROC over 0.8",
+                None if first is None else first.t,
+                "0 = start, 1 = end of the episode",
+            ),
+            ("Spearman of time and V", c.spearman, "mean over successes; 1 = rises all the way"),
+            ("failures with a late drop", c.late_drop, "share whose V falls by over 0.2 in the last third"),
+            (
+                "prefers its own chunk",
+                None if other is None else other.win_rate,
+                "over a chunk of another state; 0.5 = ignores the action",
+            ),
+            ("action sensitivity", c.action_sensitivity, "share of Q's variance that the action causes"),
+            (
+                "failures that an alarm finds",
+                None if c.warning is None else c.warning.detected,
+                "" if c.warning is None else _alarm(c.warning),
+            ),
+            (
+                "spread of the ensemble",
+                c.spread,
+                "in standard deviations of Q"
+                + (
+                    ""
+                    if c.spread_error is None
+                    else f"; rank correlation with its error {c.spread_error:.2f}"
+                ),
+            ),
+            ("calibration error", c.ece, "mean distance of V from the collected return, in value units"),
+            ("bias", c.bias, "mean of V minus return; expectiles are optimistic by design"),
+        ]
+        parts.append(marks([(n, f"{v:.2f}", note) for n, v, note in wanted if v is not None]))
+    parts.append(figure_html("value_traces", drawn) + figure_html("auroc", drawn))
+    both = figure_html("swap", drawn) + figure_html("reliability", drawn)
+    parts.append(f'<div class="pair">{both}</div>' if both else "")
+    parts.append(figure_html("warning", drawn))
+    return "".join(parts)
+
+
+def verdict(c: CriticSummary) -> list[str]:
+    """Say what the numbers of a critic mean, a sentence each, uncertainty included."""
+    said = []
+    known = [p for p in c.auroc if p.value is not None and p.lo is not None]
+    end, first = (known[-1] if known else None), None
+    for p in reversed(known):  # from this time on, without a gap
+        if p.lo is None or p.lo <= DEAF:
+            break
+        first = p
+    if end is not None and end.value is not None:
+        when = (
+            f"from {first.t:.0%} of the episode on it does better than chance"
+            if first is not None
+            else "at no time is that surely better than chance"
+        )
+        said.append(f"At the end V ranks a success above a failure with probability {end.value:.2f}; {when}.")
+    for kind, name in (
+        ("other_state", "one of another state"),
+        ("flipped_xyz", "one that moves the other way"),
+    ):
+        score = next((s for s in c.swap if s.kind == kind), None)
+        if score is not None:
+            heard = "" if score.lo > DEAF else ": it may not listen to the action at all"
+            said.append(
+                f"Q prefers the executed chunk to {name} in {100 * score.win_rate:.0f} % of the states"
+                f" [{100 * score.lo:.0f}, {100 * score.hi:.0f}]{heard}."
+            )
+    fooled = [s for s in c.swap if s.hi < DEAF]
+    if fooled:
+        kinds = ", ".join(SWAP_TITLES.get(s.kind, s.kind) for s in fooled)
+        said.append(
+            f"It prefers what was not executed for: {kinds}. A policy that follows it may learn that."
+        )
+    if c.bias is not None and "bias" in c.intervals:
+        lo, hi = c.intervals["bias"]
+        if lo is not None and hi is not None and (lo > 0 or hi < 0):
+            way = "high" if c.bias > 0 else "low"
+            said.append(f"V is too {way} by {abs(c.bias):.2f} on average [{lo:+.2f}, {hi:+.2f}].")
+    if c.warning is not None:
+        w = c.warning
+        found = f"An alarm on V finds {100 * w.detected:.0f} % of {w.failures} failures"
+        found += f" [{100 * w.detected_lo:.0f}, {100 * w.detected_hi:.0f}]"
+        ahead = "" if w.lead is None else f", half of them at least {w.lead:.0f} ticks before they end"
+        said.append(
+            f"{found}{ahead}, at {100 * w.false_alarms:.0f} % false alarms in {w.successes} successes."
+        )
+    return said
+
+
+def critic_page(
+    c: CriticSummary, figures: Mapping[str, Figure], *, checkpoint: str, data: Sequence[str], command: str
+) -> str:
+    """Return the page of an analysis, one HTML file that opens without a network."""
+    drawn = {name: svg(figure, name) for name, figure in figures.items()}
+    facts = [("checkpoint", checkpoint), ("episodes", ", ".join(data))]
+    items = "".join(f"<li>{k} <b>{escape(v)}</b></li>" for k, v in facts)
+    said = verdict(c) or ["There are too few episodes of both outcomes to say anything."]
+    head = f'<ul class="facts">{items}</ul><p class="headline">{escape(said[0])}</p>'
+    rest = "".join(f"<li>{escape(s)}</li>" for s in said[1:])
+    reading = (
+        "<p>Unaided episodes only. Intervals are 95 % and drawn over whole episodes, since the ticks of one episode"
+        " are not independent. That a swapped chunk is worse is an assumption: one played backwards, or with another"
+        " hand posture, may do no harm in many states.</p>"
+    )
+    sections = [
+        ("says", "What it says", f'<ul class="plain">{rest}</ul>' if rest else ""),
+        ("critic", "What the critic sees", critic_section(c, drawn)),
+        ("more", "More figures", "".join(figure_html(n, drawn) for n in drawn if n not in CAPTIONS)),
+        ("reading", "How to read this", reading),
+        ("again", "Make it again", f"<p><code>{escape(command)}</code></p>"),
+    ]
+    return page("Does the critic know?", "bora analysis", head, sections, "This file needs no network.")
+
+
+def _alarm(w: EarlyWarning) -> str:
+    lead = "none" if w.lead is None else f"median {w.lead:.0f} ticks before the end"
+    return f"{lead}; {100 * w.false_alarms:.0f} % of the successes interrupted"

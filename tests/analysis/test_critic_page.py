@@ -1,0 +1,105 @@
+"""The page of an analysis says what its numbers mean; a critic that ignores actions is caught by `bora analyze`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pytest
+import torch
+
+from bora_cli.analysis.analyze import analyze
+from bora_cli.analysis.critic_page import critic_page, verdict
+from bora_cli.analysis.figures import swap_bars
+from bora_cli.analysis.summary import AurocPoint, CriticSummary, SwapScore
+from bora_cli.analysis.tables import critic_summary
+from bora_cli.analysis.value_tests import ensemble_spread
+from bora_cli.checkpoint import load_trained, save_trained
+from bora_cli.errors import SchemaMismatch
+from bora_cli.models.critic import ChunkCritic
+from toy_world import toy_dataset, toy_demonstrations
+
+
+def made(win: float = 0.9) -> CriticSummary:
+    swap = [SwapScore("other_state", 300, win, win - 0.05, win + 0.05, 1.0)]
+    return critic_summary(made_up.traces(40, takeovers=False), rng=np.random.default_rng(0), swap=swap)
+
+
+def test_all_marks_are_there_and_survive_json():
+    c = made()
+    assert len(c.auroc) == len(c.auroc_end) == 10
+    assert sum(b.n for b in c.reliability) == len(made_up.traces(40, takeovers=False))
+    assert c.slope is not None
+    assert set(c.intervals) == {"spearman", "late_drop", "bias"}
+    assert all(lo <= getattr(c, name) <= hi for name, (lo, hi) in c.intervals.items())
+    again = CriticSummary.from_json(json.loads(json.dumps(c.to_json())))
+    assert again == c
+    with pytest.raises(SchemaMismatch, match=r"Unknown key 'x' in critic\.reliability"):
+        CriticSummary.from_json(c.to_json() | {"reliability": [{"x": 1}]})
+
+
+def test_summaries_of_earlier_versions_are_read():
+    old = {"successes": 3, "failures": 4, "auroc": [], "swap": [], "ece": 0.1}
+    assert CriticSummary.from_json(old).warning is None
+
+
+def test_the_verdict_follows_the_numbers():
+    said = " ".join(verdict(made()))
+    assert "At the end V ranks a success above a failure with probability" in said
+    assert "of the episode on it does better than chance" in said
+    assert "Q prefers the executed chunk to one of another state in 90 % of the states [85, 95]." in said
+    assert "An alarm on V finds" in said
+    deaf = " ".join(verdict(made(win=0.5)))
+    assert "it may not listen to the action at all" in deaf
+    fooled = CriticSummary(3, 3, swap=(SwapScore("open_hand", 9, 0.2, 0.1, 0.3, -1.0),))
+    assert "It prefers what was not executed for: hand open." in " ".join(verdict(fooled))
+    blind = CriticSummary(
+        3, 3, auroc=(AurocPoint(0.05, 6, 0.9, 0.8, 1.0), AurocPoint(0.95, 6, 0.6, 0.3, 0.8))
+    )
+    assert "at no time is that surely better than chance" in verdict(blind)[0]
+    assert verdict(CriticSummary(1, 0)) == []
+
+
+def test_the_page_needs_no_network_and_escapes():
+    c = made()
+    page = critic_page(
+        c,
+        {"swap": swap_bars(c.swap), "mine": swap_bars(c.swap)},
+        checkpoint="a<b",
+        data=["d"],
+        command="bora",
+    )
+    assert "a&lt;b" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") == 2
+    assert "More figures" in page
+    assert "too few episodes of both outcomes" in critic_page(
+        CriticSummary(1, 0), {}, checkpoint="", data=[], command=""
+    )
+
+
+def test_the_spread_of_an_ensemble_is_set_against_its_error():
+    table = made_up.traces(10)
+    spread, error = ensemble_spread(table)
+    assert spread > 0
+    assert abs(error) < 0.5  # the made-up spread knows nothing of the error
+    assert ensemble_spread(table.with_columns(q_std=table["q_std"] * 0)) == (None, None)
+
+
+def test_a_critic_that_ignores_actions_is_caught(toy_policy: Path, tmp_path: Path) -> None:
+    """Wherever the actions enter the critic, its weights are set to zero; the swap test then says 0.5 exactly."""
+    trained = load_trained(toy_policy)
+    critic = trained.critic
+    assert isinstance(critic, ChunkCritic)
+    with torch.no_grad():
+        for weights in critic.q_net.act.parameters():
+            weights.zero_()
+    save_trained(tmp_path / "deaf", trained)
+    data = toy_dataset(tmp_path / "data", toy_demonstrations(8))
+    result = analyze(tmp_path / "deaf", data=[data.root], out=tmp_path / "analysis")
+    assert {s["win_rate"] for s in result["swap"]} == {0.5}
+    assert result["action_sensitivity"] == pytest.approx(0, abs=1e-9)
+    assert any("may not listen to the action at all" in s for s in result["says"])
+    assert "0.5" in (tmp_path / "analysis" / "report.html").read_text()
