@@ -150,8 +150,8 @@ class ArmWithHand:
         self.hold()
         if not self._closed:
             self._closed = True
-            for part in (self._hand, self._arm, *self._cameras.values()):
-                _quietly(part.close)
+            for close in (self._hand.close, self._arm.close, *(c.close for c in self._cameras.values())):
+                _quietly(close)
 
     def _within(self, angles: F64) -> F64:
         return np.clip(angles, self.spec.low, self.spec.high)
