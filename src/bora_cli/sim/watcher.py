@@ -46,7 +46,7 @@ class TakeoverRule:
 
 
 RULES: dict[str, TakeoverRule] = {
-    "pick_toy": TakeoverRule(reach_stall=11, move_stall=16),
+    "pick_toy": TakeoverRule(reach_stall=11, move_stall=16, longest=16),
     "open_box": TakeoverRule(reach_stall=13, move_stall=18),
     "press_button": TakeoverRule(reach_stall=11, move_stall=12, effect=1.0),
     "pick_place": TakeoverRule(reach_stall=13, move_stall=18, longest=40, further=0.008),
