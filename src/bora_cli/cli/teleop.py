@@ -76,6 +76,7 @@ def command(
     from bora_cli.input.device import GRIP
     from bora_cli.input.keyboard import HELP, Keyboard
     from bora_cli.input.synergies import load_synergies
+    from bora_cli.sim.gaps import parse_gap
 
     ui = o.ui_of(ctx)
     hardware = sim_profile(profile)
@@ -84,7 +85,7 @@ def command(
     guide = (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if window == "tk" else TerminalDesk(guide, ui.quiet)
     claim: AbstractContextManager[Any] = claimed(out) if out is not None else nullcontext()
-    job = TeleopJob(profile, hardware.hash, task, setting, gap, seed, image_size, limit)
+    job = TeleopJob(profile, hardware.hash, task, setting, parse_gap(gap).identity, seed, image_size, limit)
     with claim, d.opened(device or ["keyboard"], keyboard, hardware, token) as opened, desk:
         driver = Driver(desk, keyboard, opened, time.monotonic, time.sleep, frame, synergies=synergies)
         session = Session(job, driver, out)
