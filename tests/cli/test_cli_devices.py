@@ -28,7 +28,7 @@ def test_doctor_tells_which_spacemice_there_are(monkeypatch: pytest.MonkeyPatch)
     lines = [(check.state, check.detail) for check in doctor._devices()]
     assert lines[0] == ("ok", "SpaceMouseCompact at /dev/hidraw3")
     assert lines[1][0] == "note"
-    assert "may not be opened: see the udev rule in docs/operators.md" in lines[1][1]
+    assert "may not be opened: install what `bora profile udev` prints" in lines[1][1]
 
 
 def test_doctor_does_not_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,3 +127,11 @@ def test_a_recording_is_named_by_dataset_and_episode(toy_demos: Path) -> None:
     for where in (f"{toy_demos}#99", "nowhere#0"):
         with pytest.raises(DataError), opened([f"replay:{where}"], Keyboard(), hardware):
             pass
+
+
+def test_the_page_has_the_rules_that_are_printed() -> None:
+    printed = CliRunner().invoke(build(), ["profile", "udev"]).output
+    page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+    rules = [line for line in printed.splitlines() if line.startswith("KERNEL")]
+    assert len(rules) == 3
+    assert all(rule in page for rule in rules)

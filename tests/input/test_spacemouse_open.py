@@ -88,7 +88,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     plugged(monkeypatch, Node("SpaceMouseCompact", str(tmp_path / "node")))
     with pytest.raises(
-        DevicePermission, match=r"SpaceMouseCompact\) is there, but you may not open it.*udev rule"
+        DevicePermission, match=r"SpaceMouseCompact\) is there, but you may not open it.*bora profile udev"
     ):
         opened()
 

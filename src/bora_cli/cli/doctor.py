@@ -121,7 +121,7 @@ def _devices() -> Iterator[Check]:
     if not found:
         yield Check("spacemouse", "note", "none connected; the keyboard drives as well")
     for device in found:
-        remedy = "" if device.allowed else "; it may not be opened: see the udev rule in docs/operators.md"
+        remedy = "" if device.allowed else "; it may not be opened: install what `bora profile udev` prints"
         yield Check(
             "spacemouse", "ok" if device.allowed else "note", f"{device.model} at {device.path}{remedy}"
         )

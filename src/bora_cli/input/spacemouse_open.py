@@ -18,7 +18,7 @@ from bora_cli.input.spacemouse import SpaceMouse
 
 RECEIVER, RECEIVER_INTERFACE = "UniversalReceiver", 1
 """This receiver shows several interfaces; the cap reports on one of them."""
-UDEV = "See the udev rule in docs/operators.md, then plug it in again."
+UDEV = "Save what `bora profile udev` prints in /etc/udev/rules.d, then plug it in again."
 
 
 @dataclass(frozen=True)
