@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,21 @@ def test_a_driver_that_clamps_is_believed() -> None:
     for _ in range(40):
         sent = rig.go(MIDDLE - np.array([0.05, 0.0, 0.0]))
     assert sent.position[0] == pytest.approx(MIDDLE[0] - 0.01)
+
+
+def test_a_hand_that_is_clamped_does_not_slow_the_arm() -> None:
+    rig = Rig()
+    take = rig.robot.command
+
+    def clamps(target: Target, *, deadline: float) -> Target:
+        rig.robot.at = replace(take(target, deadline=deadline), hand=OPEN.copy())
+        return rig.robot.at
+
+    rig.robot.command = clamps  # type: ignore[method-assign]
+    for _ in range(14):
+        sent = rig.go(FAR, hand=OPEN + 0.3)
+    assert np.array_equal(sent.hand, OPEN)
+    assert np.linalg.norm(sent.position - MIDDLE) > 0.1
 
 
 def test_it_does_not_begin_outside() -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from wire_lab import Lab
 
@@ -14,7 +15,8 @@ from bora_cli.robot.client import SocketChannel
 from bora_cli.robot.host import Host
 from bora_cli.robot.protocol import RobotSpec
 from bora_cli.robot.server import is_loopback, read_token
-from robot_fakes import SPEC, FakeClock
+from bora_cli.robot.wire import Kind, sealed
+from robot_fakes import MIDDLE, SPEC, FakeClock
 
 
 def test_a_short_token_is_refused() -> None:
@@ -48,3 +50,31 @@ def test_a_spec_survives_the_wire() -> None:
     assert RobotSpec.from_json(SPEC.to_json()) == SPEC
     with pytest.raises(SchemaMismatch, match="12 joints, 0 lower and 12 upper limits"):
         replace(SPEC, low=())
+
+
+MALICE = (
+    b"[" * 60_000,
+    b'{"arrays": 5}',
+    b'{"arrays": [["a", "<f8", [-1]]]}',
+    b'{"arrays": [["a", "<f8", [1e999]]]}',
+    b'{"arrays": [["a", "<f8", [99999999, 99999999999]]]}',
+    b'{"arrays": [["a", [], []]]}',
+    b'{"arrays": [["a", "O", [1]]]}',
+    b'[["arrays"]]',
+    b'{"arrays": [], "nonce": 5}',
+    b'{"arrays": [], "nonce": "zz"}',
+    b'{"arrays": [], "nonce": "' + b"z" * 32 + b'"}',
+    b"\xff\xff",
+)
+
+
+@pytest.mark.parametrize("text", MALICE, ids=range(len(MALICE)))
+def test_malice_ends_its_own_connection_only(text: bytes) -> None:
+    lab = Lab()
+    remote = lab.client()
+    stranger = lab.wire()
+    body = len(text).to_bytes(4, "little") + text
+    stranger.session.receive(sealed(b"", b"c", Kind.AUTH, body))
+    assert stranger.session.over
+    assert lab.robot.holds == []
+    np.testing.assert_array_equal(remote.observe().position, MIDDLE)

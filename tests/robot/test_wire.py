@@ -318,6 +318,22 @@ def test_another_version_says_so() -> None:
     assert wire.session.over
 
 
+def test_a_long_reset_is_no_silence() -> None:
+    lab = Lab()
+    wire = lab.wire()
+    remote = lab.client(wire)
+    reset = lab.robot.reset
+
+    def slow() -> Reading:
+        lab.clock.t += 30
+        return reset()
+
+    lab.robot.reset = slow  # type: ignore[method-assign]
+    remote.reset()
+    with pytest.raises(DeviceError, match="somebody else drives"):
+        lab.client()
+
+
 def test_a_stranger_cannot_fill_the_memory() -> None:
     wire = Lab().wire()
     wire.session.receive(HEAD.pack(b"BORA", 1, Kind.AUTH, 0, 0, 0.0, 1 << 25))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -196,7 +196,7 @@ class GuardedRobot:
         new, changed = advance(self._envelope, state, wish, self._measured)
         sent = Target(new.position.copy(), new.rotation.copy(), new.hand.copy())
         accepted = self._robot.command(sent, deadline=now + self._watchdogs.command)
-        self._state = new if _same(sent, accepted) else self._standing_at(accepted)
+        self._state = self._after(new, sent, accepted)
         names = tuple(name for name, where in changed.items() if bool(where))
         result = self._noted(target, accepted, (trouble, *names) if trouble else names)
         if trouble and not self._trouble and self._recorder is not None:
@@ -204,12 +204,15 @@ class GuardedRobot:
         self._trouble = trouble
         return result
 
-    def _standing_at(self, accepted: Target) -> MotionState:
+    def _after(self, new: MotionState, sent: Target, accepted: Target) -> MotionState:
+        """Return the state after a target was accepted: as planned, or at rest where the driver placed the tool."""
         if not accepted.sound:
             raise RobotFault(
                 f"{self.spec.name} accepted a target that is not finite: {accepted.position} m, {accepted.hand} rad.",
                 "Check its driver with bora_cli.testing.check_robot.",
             )
+        if _near(sent.position, accepted.position) and _near(sent.rotation, accepted.rotation):
+            return new if _near(sent.hand, accepted.hand) else replace(new, hand=accepted.hand.copy())
         return begin(self._envelope, accepted.position, accepted.rotation, accepted.hand)
 
     def _in_force(self) -> Target:
@@ -239,12 +242,5 @@ class GuardedRobot:
             self._recorder.write(f"{type(error).__name__}: {error}")
 
 
-def _same(sent: Target, accepted: Target) -> bool:
-    return all(
-        np.abs(a - b).max(initial=0.0) <= SAME
-        for a, b in zip(
-            (sent.position, sent.rotation, sent.hand),
-            (accepted.position, accepted.rotation, accepted.hand),
-            strict=True,
-        )
-    )
+def _near(sent: F64, accepted: F64) -> bool:
+    return bool(np.abs(sent - accepted).max(initial=0.0) <= SAME)

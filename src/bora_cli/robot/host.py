@@ -178,6 +178,7 @@ class Session:
         except Exception as error:
             LOGGER.exception("The driver of %s failed", host.spec.name)
             self._fault(frame.sequence, type(error).__name__, f"The robot's driver failed: {error}.", "")
+        self.heard_at = host.clock()  # a reset may take long, and is no silence of the client
 
     def _obey(self, frame: Frame) -> None:
         host, robot = self.host, self.host.robot

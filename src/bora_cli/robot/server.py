@@ -81,13 +81,13 @@ def serve(
             for key, _ in selector.select(min(POLL_S, host.watch())):
                 if key.fileobj is listener:
                     _accept(listener, host, peers)
-            host.watch()
             for peer in list(peers.values()):
                 if not peer.serve(host):
                     del peers[peer.socket]
                     peer.close(selector, host)
                 else:
                     peer.register(selector)
+            host.watch()  # after what came meanwhile: a command that waited is no silence
 
 
 def _accept(listener: socket.socket, host: Host, peers: dict[socket.socket, _Peer]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,17 @@ LARGEST = 64 << 20
 """Bytes of the largest body: four cameras of 1080p fit."""
 DTYPES = {"<f8": np.float64, "|u1": np.uint8}
 CLIENT, SERVER = b"c", b"s"
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+"""What a body made of malice may raise while it is read."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -151,10 +163,12 @@ def unpack(body: bytes) -> tuple[dict[str, Any], Arrays]:
         document = json.loads(body[4 : 4 + length])
         arrays, at = {}, 4 + length
         for name, dtype, shape in document.pop("arrays"):
-            count = int(np.prod([int(n) for n in shape], dtype=np.int64))
-            array = np.frombuffer(body, np.dtype(DTYPES[dtype]), count, at).reshape(shape)
+            sides = [int(n) for n in shape]
+            if min(sides, default=0) < 0:
+                raise ValueError(f"an array of shape {sides}")
+            array = np.frombuffer(body, np.dtype(DTYPES[dtype]), math.prod(sides), at).reshape(sides)
             arrays[str(name)], at = array.copy(), at + array.nbytes
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, MemoryError) as error:
+    except UNREADABLE as error:
         raise WireError(
             f"A frame has a body that cannot be read ({type(error).__name__}: {error})."
         ) from error
