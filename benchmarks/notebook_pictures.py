@@ -23,7 +23,7 @@ WIDE, NARROW = 1280, 480
 TALLEST = 2600
 """Pixels of a page that are kept."""
 LARGEST = 150_000
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def main() -> None:
             with served(name) as address:
                 for width, suffix in ((WIDE, ""), (NARROW, "-narrow")):
                     size = write(picture(browser, address, width), given.out / f"{name}{suffix}.webp")
-                    print(f"{name}{suffix}.webp {size / 1000:.0f} kB")
+                    print(f"{name}{suffix}.webp {size / 1000:.0f} kB", flush=True)
         browser.close()
 
 
