@@ -22,7 +22,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, NoDevice
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 COMMAND = [
     sys.executable,
     "-m",

@@ -34,7 +34,7 @@ class Link:
         self.sequence = 1000
 
     def introduce(self) -> None:
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 120.0
         while not self.sender.welcome and time.monotonic() < end:
             self.sender.send(FULL)
             self.receiver.read(self.now)

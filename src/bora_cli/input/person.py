@@ -112,7 +112,7 @@ class Person:
     # -- as a watcher ------------------------------------------------------------------------------------------------
 
     def watch(self) -> Watching:
-        """Return this person as somebody who watches a policy, and takes over."""
+        """Return this person as somebody who watches a policy and takes over; from now on this is all he does."""
         return Watching(self)
 
     def wants(self, driving: bool) -> Wish:
