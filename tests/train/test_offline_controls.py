@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from bora_cli.train.offline import ADVANTAGES, train
 from toy_world import weights
 
 
-@pytest.fixture
-def followed(monkeypatch: pytest.MonkeyPatch, toy_demos: Path, toy_backbone: Path, tmp_path: Path) -> Any:
-    """Train bora for a moment and return the advantages and masks that its actor loss saw."""
-    real = phases.actor_loss
+@pytest.fixture(scope="module")
+def followed(
+    toy_demos: Path, toy_backbone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """Train bora for a moment, once per kind and preset; return the advantages and masks its actor loss saw."""
+    root, real = tmp_path_factory.mktemp("followed"), phases.actor_loss
 
+    @cache
     def run(advantages: str, preset: str = "sim") -> tuple[torch.Tensor, torch.Tensor]:
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -27,11 +32,17 @@ def followed(monkeypatch: pytest.MonkeyPatch, toy_demos: Path, toy_backbone: Pat
             seen.append((adv, batch.mask))
             return real(expert, old, teacher, batch, adv, **options)
 
-        monkeypatch.setattr(phases, "actor_loss", spy)
-        out = tmp_path / f"{advantages}-{preset}"
         updates = 6 if preset == "sim" else 20
         options: dict[str, Any] = {"backbone": str(toy_backbone), "updates": updates, "preset": preset}
-        train("bora", data=[toy_demos], out=out, advantages=advantages, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(phases, "actor_loss", spy)
+            train(
+                "bora",
+                data=[toy_demos],
+                out=root / f"{advantages}-{preset}",
+                advantages=advantages,
+                **options,
+            )
         return torch.cat([a for a, _ in seen]), torch.cat([m for _, m in seen])
 
     return run
@@ -91,7 +102,7 @@ def test_what_is_not_followed_is_refused(toy_demos: Path, tmp_path: Path) -> Non
         ConfigError, match=r"Unknown advantages 'best'\. Advantages: learned, q_minus_v, const"
     ):
         train("bora", data=[toy_demos], out=tmp_path / "x", advantages="best")
-    with pytest.raises(ConfigError, match="cp follows no advantages, so advantages random would go unused"):
+    with pytest.raises(ConfigError, match="cp has no choice of advantages, so advantages random would go unused"):
         train("cp", data=[toy_demos], out=tmp_path / "x", advantages="random")
     assert not any(tmp_path.iterdir())
 
