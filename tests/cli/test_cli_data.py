@@ -56,6 +56,8 @@ def test_episodes_are_split_and_merged(capsys: pytest.CaptureFixture[str], demos
     done = document(capsys, "split", demos, "--success", "--out", "parts")
     assert done["parts"] == planned["parts"]
     assert [Path(part["dataset"]).name for part in done["parts"]] == ["success", "failure"]
+    for dry in ([], ["--dry-run"]):
+        assert "named twice" in refused(capsys, "merge", demos, demos, "--out", "all", *dry)
     merged = document(capsys, "merge", "parts/success", "parts/failure", "--out", "all")
     assert merged["episodes"] == 8
     assert [f for f in check(Path("all")) if f.severity == "error"] == []
@@ -139,12 +141,37 @@ def test_statistics_are_compared_with_the_stored_ones(
     found = document(capsys, "stats", demos)
     assert found["stored"] == {"agrees": True, "differs": []}
     assert found["success"]["of"] == sum(found["lengths"]["counts"]) == 8
+    edges = found["lengths"]["edges"]
+    assert edges[0] == found["lengths"]["min"]
+    assert edges[-2] <= found["lengths"]["max"] < edges[-1]
     first = found["columns"]["action"][0]
     assert first["low"] <= first["min"] <= first["q50"] <= first["max"] <= first["high"]
     stored = json.loads((demos / "meta/stats.json").read_text())
     stored["action"]["std"][0] *= 2
     (demos / "meta/stats.json").write_text(json.dumps(stored))
     assert "stored statistics: differ: action" in run(capsys, "stats", demos)[1]
+
+
+def test_a_dataset_is_summed_up(capsys: pytest.CaptureFixture[str], demos: Path) -> None:
+    code, out, _ = run(capsys, "info", demos)
+    assert code == 0
+    lines = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert lines["episodes"].split()[1:] == ["8,", "0", "decisions", "of", "a", "policy"]
+    height, width = Dataset.open(demos).image_size
+    assert f"{width} x {height} px" in lines["cameras"]
+    assert "100%" in lines["who acted"]
+    assert "successes" in out
+
+
+def test_a_dataset_of_others_is_pointed_to_the_import(
+    capsys: pytest.CaptureFixture[str], demos: Path
+) -> None:
+    (demos / "meta/bora.json").unlink()
+    assert "bora data import" in refused(capsys, "info", demos)
+    code, out, _ = run(capsys, "check", demos)
+    assert code == 3
+    assert "meta/bora.json does not exist" in out
+    assert "`bora data import` makes one of ours" in out
 
 
 def test_a_dataset_goes_out_and_comes_back(capsys: pytest.CaptureFixture[str], demos: Path) -> None:

@@ -89,6 +89,13 @@ def test_many_rows_are_the_same_rows(root: Path) -> None:
     assert read_many(root, []) == []
 
 
+def test_a_worker_that_may_be_a_fork_reads_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / row_index.INDEX).unlink()
+    monkeypatch.setattr(row_index, "parent_process", lambda: "a process")
+    monkeypatch.setattr(row_index, "read_many", None)
+    assert Dataset.open(root).rows() == one_by_one(root, 4)
+
+
 def test_rows_with_other_columns_are_read_all_the_same(root: Path) -> None:
     file = root / "meta/episodes/chunk-000/file-002.parquet"
     table = pq.read_table(file)

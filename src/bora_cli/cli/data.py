@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,9 @@ def info(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     o.require_datasets([root])
     from bora_cli.data.dataset import Dataset
 
-    o.ui_of(ctx).report(Dataset.open(root).summary(), json)
+    ui = o.ui_of(ctx)
+    found = Dataset.open(root).summary()
+    ui.show(found, json, lambda: _overview(ui, found))
 
 
 @app.command(epilog="Example: bora data check demos")
@@ -130,13 +132,13 @@ def stats(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
             edges, counts = found["lengths"]["edges"], found["lengths"]["counts"]
             most = max(counts)
             rows = [
-                (f"{low:.0f} - {high:.0f}", n, "#" * round(30 * n / most))
+                (f"{low} - {high - 1}" if high - low > 1 else str(low), n, "#" * round(30 * n / most))
                 for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
             ]
             ui.table("\nlengths, ticks", ("", "episodes", ""), rows)
         for column, entries in found["columns"].items():
             if entries:
-                shown = [key for key in entries[0] if key not in ("q01", "q99")]
+                shown = [key for key in entries[0] if key not in ("q01", "q50", "q99")]
                 ui.table(f"\n{column}", shown, [[_short(entry[key]) for key in shown] for entry in entries])
         differs = ", ".join(found["stored"]["differs"])
         ui.line(f"\nstored statistics: {'differ: ' + differs if differs else 'agree'}")
@@ -161,14 +163,15 @@ def merge(
     """
     o.require_datasets(roots)
     o.require_new(out)
-    from bora_cli.data.copy import common_identity
     from bora_cli.data.dataset import Dataset
     from bora_cli.data.select import merge as run
+    from bora_cli.data.select import require_mergeable
 
     ui = o.ui_of(ctx)
-    common_identity(roots)
     counts = {str(root): len(Dataset.open(root)) for root in roots}
-    if not dry_run:
+    if dry_run:
+        require_mergeable(roots)
+    else:
         with ui.progress() as progress:
             run(roots, out, progress=progress)
     ui.report(
@@ -288,6 +291,33 @@ app.command("import", epilog="Example: bora data import lerobot_dir --success-fr
 )
 app.command("export", epilog="Example: bora data export demos --out for_lerobot")(data_io.export_command)
 app.command("view", epilog="Example: bora data view demos --where success=false --open")(data_io.view_command)
+
+
+def _overview(ui: Ui, found: dict[str, Any]) -> None:
+    """Print a summary of a dataset for people; see `bora_cli.data.summary`."""
+    from bora_cli.data.summary import COUNTED
+
+    height, width = found["image_size"]
+    megabytes = found["size_bytes"] / 1e6
+    rows = [
+        ("episodes", f"{found['episodes']}, {found['decisions']} decisions of a policy"),
+        ("ticks", f"{found['ticks']}, {found['seconds']:.1f} s at {found['fps']:g} Hz, {megabytes:.1f} MB"),
+        ("robot", f"{found['robot_type']}, action specification {found['action_spec_hash']}"),
+        ("cameras", f"{', '.join(found['cameras']) or 'none'}, {width} x {height} px"),
+    ]
+    if lengths := found["lengths"]:
+        rows.append(("lengths", f"{lengths['min']} to {lengths['max']}, median {lengths['median']:g}"))
+    acted = [f"{name} {about['share']:.0%}" for name, about in found["controllers"].items()]
+    rows.append(("who acted", ", ".join(acted) or "nobody"))
+    if found["human_share"] is not None:
+        rows.append(("human share", f"{found['human_share']:.0%}, {found['takeovers']} takeovers"))
+    for name in (*COUNTED, "instructions"):
+        counts = [f"{value} ({n})" for value, n in found[name].items()]
+        rows.append((name.replace("_", " "), ", ".join(counts) or "none"))
+    ui.table("", ("", ""), rows)
+    tasks = [(t["task"], t["setting"], t["gap"], t["n"], t["of"]) for t in found["tasks"]]
+    if tasks:
+        ui.table("", ("task", "setting", "gap", "successes", "of"), tasks)
 
 
 def _short(value: object) -> object:

@@ -36,6 +36,7 @@ from bora_cli.errors import DataError
 Severity = Literal["error", "warning"]
 _RESTORE = "Restore the file from a copy."
 _TIDY = "Nothing is lost: the next open or append puts it right."
+_FOREIGN = "If it is LeRobot's, `bora data import` makes one of ours; if it was ours, `bora data repair --like` helps."
 _RENEW = "Nothing is lost: `bora data repair` computes it again."
 
 
@@ -65,7 +66,8 @@ def check(root: Path | str, images_per_episode: int | None = 3) -> list[Finding]
     try:
         identity = Identity.from_json(read_json(root / IDENTITY))
     except DataError as error:
-        return [Finding("error", None, error.message, error.hint)]
+        foreign = (root / INFO).exists() and not (root / IDENTITY).exists()
+        return [Finding("error", None, error.message, _FOREIGN if foreign else error.hint)]
     findings: list[Finding] = []
     indices = _indices(root)
     findings += _strangers(root)

@@ -128,7 +128,9 @@ class Dataset:
         if not (root / IDENTITY).exists():
             raise DataError(
                 f"{root} is not a bora dataset: it has no {IDENTITY}.",
-                "Give the directory that holds meta/ and data/.",
+                "Make one of LeRobot's with `bora data import`."
+                if (root / INFO).exists()
+                else "Give the directory that holds meta/ and data/.",
             )
         dataset = cls(root, Identity.from_json(read_json(root / IDENTITY)))
         try:

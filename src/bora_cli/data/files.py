@@ -90,7 +90,8 @@ def read_table(path: Path, columns: list[str] | None = None, only: tuple[str, in
     except FileNotFoundError:
         raise CorruptEpisode(f"{path} is missing.", "Restore the file from a copy.") from None
     except (pa.ArrowException, OSError) as error:
-        raise CorruptEpisode(f"{path} cannot be read: {error}.", "Restore the file from a copy.") from None
+        why = str(error).rstrip(". ")
+        raise CorruptEpisode(f"{path} cannot be read: {why}.", "Restore the file from a copy.") from None
 
 
 def _groups_with(file: Any, column: str, value: int) -> list[int]:

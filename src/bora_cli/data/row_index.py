@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from dataclasses import asdict
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def read_rows(root: Path, count: int) -> list[EpisodeRow]:
     stamps = _stamps(root)
     known = {i: row for i, (stamp, row) in _gathered(root).items() if stamp == stamps.get(i)}
     fresh = [index for index in range(count) if index not in known]
-    read = read_many(root, fresh) if len(fresh) >= GATHER else [read_row(root, index) for index in fresh]
+    many = len(fresh) >= GATHER and parent_process() is None  # threads of polars do not survive a fork
+    read = read_many(root, fresh) if many else [read_row(root, index) for index in fresh]
     known |= {row.index: row for row in read}
     rows = [known[index] for index in range(count)]
     if len(fresh) >= GATHER:

@@ -13,6 +13,7 @@ from bora_cli.data.copy import Progress, Source, common_identity, copy_episodes,
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import new_directory, rewrite
 from bora_cli.data.files import Tracer, no_trace
+from bora_cli.data.schema import Identity
 from bora_cli.errors import ConfigError
 from bora_cli.seeds import stream
 
@@ -24,16 +25,22 @@ def merge(
 
     Raises SchemaMismatch naming the field in which the datasets differ, DataError for damaged sources.
     """
-    if len({root.resolve() for root in roots}) != len(roots):
-        raise ConfigError("A dataset was named twice; its episodes would be doubled.", "Name each once.")
-    identity = common_identity(roots)
-    for root in roots:
-        require_sound(root)
+    identity = require_mergeable(roots)
     sources = [Source(root, index) for root in roots for index in range(len(Dataset.open(root)))]
     extra = {**identity.extra, "merged_from": [root.name for root in roots]}
     with new_directory(out, trace) as fresh:
         copy_episodes(fresh, replace(identity, extra=extra), sources, progress)
     return len(sources)
+
+
+def require_mergeable(roots: Sequence[Path]) -> Identity:
+    """Return what the merger of several datasets would be.  Raises what `merge` raises, before it begins."""
+    if len({root.resolve() for root in roots}) != len(roots):
+        raise ConfigError("A dataset was named twice; its episodes would be doubled.", "Name each once.")
+    identity = common_identity(roots)
+    for root in roots:
+        require_sound(root)
+    return identity
 
 
 def split(

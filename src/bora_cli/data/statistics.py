@@ -63,7 +63,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """Return the statistics of a dataset as JSON values.
 
     episodes, ticks, success, human_share: counts and shares.  lengths: min, median, max and a histogram of
-    episode lengths in ticks (edges has one entry more than counts).  columns: "action" and
+    episode lengths in ticks (counts[i] episodes have edges[i] to edges[i + 1] - 1).  columns: "action" and
     "observation.state" -> one entry per dimension: name, unit, mean, std, min, q01, q50, q99, max, for actions
     also low and high (limits) and at_limit (share of ticks within 0.1 % of a limit).  normalisation: the mean
     and std that are stored, the largest difference to fresh ones in std, and the features that differ.
@@ -97,13 +97,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def _lengths(lengths: list[int]) -> dict[str, Any] | None:
     if not lengths:
         return None
-    counts, edges = np.histogram(lengths, bins=min(_BINS, max(lengths) - min(lengths) + 1))
+    shortest, longest = min(lengths), max(lengths)
+    width = -(-(longest - shortest + 1) // _BINS)
+    counts = np.bincount((np.array(lengths) - shortest) // width)
     return {
-        "min": min(lengths),
+        "min": shortest,
         "median": float(np.median(lengths)),
-        "max": max(lengths),
+        "max": longest,
         "counts": counts.tolist(),
-        "edges": edges.tolist(),
+        "edges": (shortest + width * np.arange(len(counts) + 1)).tolist(),
     }
 
 
