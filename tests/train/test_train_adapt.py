@@ -91,10 +91,11 @@ def test_a_policy_with_a_trained_backbone(
     assert found.load_backbone().hash == found.backbone_hash
     move_into_toy_world(monkeypatch)
     assert len(evaluate(out, task=TASK, episodes=1).trials) == 1
-    again = tmp_path / "again"
-    train(method, data=[demos], out=again, backbone=str(toy_backbone), updates=8, adapt=text)
-    assert weights(again) == weights(out)
-    if method == "bora":
+    if (method, text) == ("cp", "lora@4"):
+        again = tmp_path / "again"
+        train(method, data=[demos], out=again, backbone=str(toy_backbone), updates=8, adapt=text)
+        assert weights(again) == weights(out)
+    if (method, text) == ("bora", "lora@4"):
         assert analyze(out, data=[demos], out=tmp_path / "analysis")["episodes"] == 4
     damaged = replace(found, adapted={k: v + 1 for k, v in (found.adapted or {}).items()})
     with pytest.raises(CheckpointError, match="the checkpoint was trained on"):
