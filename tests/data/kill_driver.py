@@ -1,9 +1,10 @@
 """Record into a dataset and be killed, again and again.  usage: kill_driver.py ROOT KILLS SEED CODEC HOW
 
 Each time a child opens the dataset, goes on recording where it stands, and reports every episode that it was told
-is committed; after a random time it is killed with SIGKILL.  Prints one line per kill: how many episodes were
-acknowledged so far, and how many the dataset has when it is opened next.  HOW is "append" (the child appends
-itself), "loop" (a `Recorder` appends, the loop's process is killed) or "writer" (its recording process is killed).
+is committed (and, negative, the number of its recording process); after a random time it is killed with SIGKILL.
+Prints one line per kill: how many episodes were acknowledged so far, and how many the dataset has when it is opened
+next.  HOW is "append" (the child appends itself), "loop" (a `Recorder` appends, the loop's process is killed) or
+"writer" (its recording process is killed).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401  (imported once, before all forks)
@@ -25,6 +27,8 @@ from bora_cli.errors import DataError
 from bora_cli.types import Episode
 
 LONGEST_S = 0.12
+MOST_WAITING = 10
+"""Episodes that a loop which will be killed hands over ahead of those it knows to be committed."""
 
 
 def episode_of(index: int) -> Episode:
@@ -42,12 +46,14 @@ def append(root: Path, report: int) -> None:
 def record(root: Path, report: int, lives_s: float, kill_writer: bool) -> None:
     first = len(Dataset.open(root))
     with Recorder(root) as recorder:
+        os.write(report, b"-%d\n" % (recorder._process.pid or 0))
         end = float("inf")
         index, told = first, 0
         try:
             while True:
-                recorder.submit(episode_of(index))
-                index += 1
+                if kill_writer or index - first - told < MOST_WAITING:
+                    recorder.submit(episode_of(index))
+                    index += 1
                 if len(recorder.committed) > told:
                     end = end if told else time.monotonic() + lives_s  # imports come before the first one
                     told = len(recorder.committed)
@@ -83,24 +89,24 @@ def main(root: Path, kills: int, seed: int, codec: str, how: str) -> None:
                 time.sleep(lives_s)
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            acknowledged = max([acknowledged, *map(int, told.read().split())])
+            numbers = [int(line) for line in told.read().split()]
+        acknowledged = max(acknowledged, *numbers, 0)
+        for number in numbers:
+            if number < 0:
+                wait_for_the_end_of(-number)
         print(acknowledged, flush=True, end=" ")
         child = os.fork()
         if child == 0:
-            print(settled(root, 0.5 if how == "loop" else 0.0), flush=True)
+            print(len(Dataset.open(root)), flush=True)
             os._exit(0)
         os.waitpid(child, 0)
 
 
-def settled(root: Path, patience_s: float) -> int:
-    """Return the number of episodes once nobody has added any for a while, as the next reader finds them."""
-    found, since = len(Dataset.open(root)), time.monotonic()
-    while time.monotonic() - since < patience_s:
-        time.sleep(0.02)
-        now = len(Dataset.open(root))
-        if now != found:
-            found, since = now, time.monotonic()
-    return found
+def wait_for_the_end_of(process: int) -> None:
+    """Wait for a recording process whose loop was killed; it commits first what had reached it."""
+    with suppress(ProcessLookupError, FileNotFoundError):
+        while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":
