@@ -35,6 +35,9 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
     "when a policy is to be saved": (offline, "save_trained", 2),
     "after a recorded episode": (evaluate, "trial_of", 1),
     "between training and release test": (online, "_release_test", 1),
+    "when the control is to be saved": (offline, "save_trained", 1),
+    "in the second evaluation": (evaluate, "unaided", 3),
+    "when the analysis is to be drawn": (analyze, "draw", 1),
     "when the report is to be written": (run_report, "write_report", 1),
 }
 
@@ -116,14 +119,14 @@ def run(scratch: Path) -> None:
         folder.mkdir()
     print("uninterrupted", attempt(whole, 0, None, pictures=False), flush=True)
     print("printed commands", repeat(whole), flush=True)
+    places = ("run", "./moved", str(broken / "run"), "../broken/moved")
     for number, moment in enumerate((*MOMENTS, None)):
-        where = ("run", "./moved", str(broken / "run"), "../broken/moved")[number % 4]
+        out = places[number % 4]
         if number:
-            before.rename(broken / Path(where).name)
-        before = broken / Path(where).name
-        how = attempt(broken, number, moment, pictures=moment is None, out=where)
+            (broken / Path(places[(number - 1) % 4]).name).rename(broken / Path(out).name)
+        how = attempt(broken, number, moment, pictures=moment is None, out=out)
         print(moment or "to the end", how, flush=True)
-    before.rename(broken / "run")
+    (broken / Path(out).name).rename(broken / "run")
 
 
 if __name__ == "__main__":

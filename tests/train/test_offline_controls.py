@@ -102,7 +102,9 @@ def test_what_is_not_followed_is_refused(toy_demos: Path, tmp_path: Path) -> Non
         ConfigError, match=r"Unknown advantages 'best'\. Advantages: learned, q_minus_v, const"
     ):
         train("bora", data=[toy_demos], out=tmp_path / "x", advantages="best")
-    with pytest.raises(ConfigError, match="cp has no choice of advantages, so advantages random would go unused"):
+    with pytest.raises(
+        ConfigError, match="cp has no choice of advantages, so advantages random would go unused"
+    ):
         train("cp", data=[toy_demos], out=tmp_path / "x", advantages="random")
     assert not any(tmp_path.iterdir())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -340,6 +341,26 @@ def test_another_job_is_refused(toy_policy: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"checkpoint_hash '\w{12}' there"):
         start(OUT / "policy", rounds=1, episodes=1)
     assert len(Dataset.open(OUT / "episodes")) == 1
+
+
+def test_a_run_keeps_to_its_offline_data_and_a_control_needs_none(
+    toy_policy: Path, toy_demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instant_training(monkeypatch)
+    judged_by(monkeypatch, (0, 1))
+    start(toy_policy, rounds=1, episodes=1, data=[toy_demos])
+    moved = shutil.copytree(toy_demos, tmp_path / "moved")
+    start(toy_policy, rounds=1, episodes=1, data=[moved])  # the same episodes
+    with pytest.raises(ConfigError, match=r"data_hash '\w{12}' there"):
+        start(toy_policy, rounds=1, episodes=1, data=[OUT / "episodes"])
+    homeless = shutil.copytree(toy_policy, tmp_path / "homeless")
+    config = json.loads((homeless / "config.json").read_text())
+    config["provenance"]["data"] = [str(tmp_path / "nowhere")]
+    (homeless / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"trained on .*nowhere, where nothing is now"):
+        start(homeless, out=tmp_path / "asked", rounds=1, episodes=1)
+    assert not (tmp_path / "asked").exists()
+    start(homeless, out=tmp_path / "control", rounds=1, episodes=1, method="bc_interventions")
 
 
 def test_a_run_keeps_to_a_profile_and_to_the_images_of_its_policy(

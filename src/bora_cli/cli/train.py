@@ -170,8 +170,8 @@ def online_command(
 ) -> None:
     """Let the policy act, take over where it fails, learn a correction on top.
 
-    The base policy stays frozen. A correction is released only if it does not
-    lower the success of the policy alone, on scenes kept for that purpose.
+    The base policy stays frozen. A correction is released only if the policy
+    alone succeeds more often with it, on scenes kept for that purpose.
     """
     _require_used(ctx, method, ONLINE_TAKES)
     o.require_checkpoint(checkpoint)

@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import Trained, load_trained, save_trained
 from bora_cli.control.loop import roll_out
+from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
@@ -38,7 +39,7 @@ from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
 from bora_cli.train.tracker import Tracker
-from bora_cli.types import Episode
+from bora_cli.types import Episode, content_hash
 
 Progress = Callable[[str, int, int], None]
 Preset = Literal["sim", "paper"]
@@ -49,7 +50,7 @@ RELEASE_SCENES = 20
 
 @dataclass(frozen=True)
 class OnlineJob:
-    """What an online run is."""
+    """What an online run is.  data_hash: of all that was recorded in the offline episodes, "" if none are used."""
 
     checkpoint: str
     checkpoint_hash: str
@@ -65,6 +66,7 @@ class OnlineJob:
     image_size: int
     profile: str
     profile_hash: str
+    data_hash: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def run_rounds(
     scene_seeds("release", seed, rounds * RELEASE_SCENES)
     hardware = sim_profile(profile)
     base = load_trained(checkpoint)
+    offline = [] if method != "bora" else data or _training_data(base, checkpoint)
     job = OnlineJob(
         checkpoint=str(checkpoint),
         checkpoint_hash=checkpoint_hash(checkpoint),
@@ -149,9 +152,9 @@ def run_rounds(
         image_size=image_side(base.spec, checkpoint),
         profile=profile,
         profile_hash=hardware.hash,
+        data_hash=_data_hash(offline),
     )
     _claim(out, job)
-    offline = data or _training_data(base, checkpoint)
     pool = workers or Workers(1)
     acting, done = checkpoint, []
     for index in range(1, rounds + 1):
@@ -192,6 +195,13 @@ def _training_data(base: Trained, checkpoint: Path) -> list[Path]:
             "Name the dataset with --data.",
         )
     return paths
+
+
+def _data_hash(paths: list[Path]) -> str:
+    """Return a hash of the content of datasets, wherever they lie; "" for none."""
+    datasets = [Dataset.open(path) for path in paths]
+    episodes = [episode_hash(d.root, d.identity, i) for d in datasets for i in range(len(d))]
+    return content_hash(episodes) if paths else ""
 
 
 def _require_word(name: str, value: str, allowed: Any) -> None:
