@@ -106,7 +106,7 @@ def test_a_soft_start_takes_its_time() -> None:
 @pytest.mark.parametrize("why", ["hold", "nan"])
 def test_it_brakes_to_rest_then_starts_softly_again(why: str) -> None:
     moving = run(quiet((0.012, 0.0, 0.0), (0.0, 0.0, 0.04)), 15)[-1]
-    assert not moving.at_rest
+    assert moving.past[1].any()
     stop = replace(quiet(), hold=np.array(True)) if why == "hold" else quiet((np.nan, 0.0, 0.0))
     state, changed = advance(FRANKA, moving, stop)
     assert changed["stopping"]

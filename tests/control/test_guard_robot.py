@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bora_cli.control.envelope import Envelope
-from bora_cli.control.flight import FlightRecorder, read_flight
+from bora_cli.control.flight import FlightRecorder
 from bora_cli.control.guard import GuardedRobot
 from bora_cli.errors import LimitViolation, RobotFault
 from bora_cli.robot.frames import rotation_of
@@ -48,6 +50,12 @@ class Rig:
     def speed(self) -> float:
         last, now = self.robot.targets[-2:]
         return float(np.linalg.norm(now.position - last.position))
+
+
+def read_flight(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return head and ticks of a recording."""
+    head, *ticks = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return head, ticks
 
 
 FAR = MIDDLE - np.array([0.15, 0.0, 0.0])
@@ -241,10 +249,16 @@ def test_hold_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert rig.robot.closed
 
 
-def test_another_hand_is_refused() -> None:
-    rig = Rig()
+def test_another_hand_is_refused(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.go(FAR)
     with pytest.raises(RobotFault, match=r"fake expects \(\(3,\), \(3, 3\), \(12,\)\)"):
         rig.go(FAR, hand=np.zeros(6))
+    assert rig.robot.holds == [rig.clock.t]
+    (path,) = tmp_path.glob("flight-*.jsonl")
+    head, recorded = read_flight(path)
+    assert "Target with position, rotation and hand of shapes ((3,), (3, 3), (6,))" in head["reason"]
+    assert len(recorded) == 1
 
 
 def test_the_recorder_keeps_half_a_minute(tmp_path: Path) -> None:

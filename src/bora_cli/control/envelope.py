@@ -143,17 +143,6 @@ class MotionState:
     awake: NDArray[np.int64]
     stopping: Mask
 
-    @property
-    def at_rest(self) -> Mask:
-        """Whether the target stays where it is unless somebody wants something, [...]."""
-        parts = (
-            self.past[..., 1:, :],
-            self.plan[..., 1:, :],
-            self.turned[..., 1:, :],
-            self.turns[..., 1:, :],
-        )
-        return np.all([np.abs(part).max(axis=(-2, -1)) == 0.0 for part in parts], axis=0)
-
 
 @dataclass(frozen=True)
 class Wish:

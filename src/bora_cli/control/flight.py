@@ -61,11 +61,5 @@ class FlightRecorder:
         return path
 
 
-def read_flight(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return head and ticks of a recording; numbers that are not finite are NaN and infinities again."""
-    head, *ticks = (json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines())
-    return head, ticks
-
-
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

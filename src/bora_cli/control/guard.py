@@ -116,10 +116,10 @@ class GuardedRobot:
     def command(self, target: Target, *, deadline: float) -> Target:
         """Go towards a target as far as the limits allow in one tick, and return the target that was sent."""
         now = self._clock()
-        require_joints(target, self.spec)
         elapsed, self._commanded_at = now - self._commanded_at, now
         self._credit = min(BURST, self._credit + max(0.0, elapsed) / self._envelope.dt)
         try:
+            require_joints(target, self.spec)
             if self._state is None:
                 self._begin(self._seen(self._robot.observe(images=False)))
             elif elapsed > self._watchdogs.command:
