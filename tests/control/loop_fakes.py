@@ -77,6 +77,14 @@ class FakeRig:
 
 
 @dataclass
+class GentleRig(FakeRig):
+    """The same with a word on how control changes hands."""
+
+    ramp_ticks: int = 2
+    takeover_step: F32 = field(default_factory=lambda: SPEC.half_range)
+
+
+@dataclass
 class FakePolicy:
     """Plans chunks whose numbers tell which decision and which tick they belong to."""
 

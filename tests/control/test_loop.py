@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loop_fakes import DRIVEN, EXECUTE, HORIZON, FakeOperator, FakePolicy, FakeRig, run, ticks
+from loop_fakes import DRIVEN, EXECUTE, HORIZON, FakeOperator, FakePolicy, FakeRig, GentleRig, run, ticks
 
 from bora_cli.control.arbiter import Phase
 from bora_cli.control.loop import demonstrate
@@ -112,6 +112,15 @@ def test_a_takeover_tick_by_tick() -> None:
     assert (episode.controller[[6, 7, 12, 13]] == Controller.BLENDED).all()
     np.testing.assert_allclose(episode.action[9], [-0.045, 0.045, 1.0], atol=1e-6)
     np.testing.assert_allclose(episode.human[6], [-0.05, 0.05, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 2, 5])
+def test_a_rig_says_over_how_many_ticks_control_changes_hands(length: int) -> None:
+    episode = run(GentleRig(ramp_ticks=length), wanted=ticks((6, 18)))
+    phases = [Phase(p) for p in episode.phase]
+    assert phases.count(Phase.TAKING) == phases.count(Phase.RETURNING) == length
+    if length == 2:
+        assert np.array_equal(episode.action, run(FakeRig(), wanted=ticks((6, 18))).action)
 
 
 def test_the_operator_plans_afresh_at_each_takeover_only() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bora_cli.control.guard import GuardedRobot
-from bora_cli.control.loop import demonstrate, roll_out
+from bora_cli.control.loop import Gentle, demonstrate, roll_out
 from bora_cli.control.pace import Pacer
 from bora_cli.control.rig import RobotRig, Verdict
+from bora_cli.robot.protocol import Target
 from bora_cli.sim.as_robot import SimRobot
 from bora_cli.sim.simulation import Simulation
 from bora_cli.types import F32, Decision, Observation
@@ -114,6 +115,40 @@ def test_the_person_arranges_the_scene_before_the_robot_moves() -> None:
     assert seen == [41]
     made.close()
     assert robot.closed
+
+
+@pytest.mark.parametrize("held_by", ["rig", "below", "command", "observe"])
+def test_after_a_hold_rest_moves_nothing(held_by: str) -> None:
+    """Also where the arm was pushed away meanwhile, and where the guard, a server or a fault held."""
+    made, robot, _ = rig()
+    made.prepare(0)
+    for _ in range(5):
+        made.step(Driver().act(made)[0])
+    if held_by == "rig":
+        made.hold()
+    elif held_by == "below":
+        made._robot.hold()
+    else:
+        robot.broken = held_by
+        with pytest.raises(OSError, match="the cable is out"):
+            made.observe() if robot.broken == "observe" else made.step(made.rest())
+        robot.broken = ""
+    robot.at = Target(MIDDLE + np.array([-0.12, 0.1, 0.0]), DOWN, OPEN + 0.1)
+    if held_by == "below":
+        made.observe()  # as at every tick
+    where = robot.at
+    rest = made.rest()
+    outcome = made.step(rest)
+    np.testing.assert_allclose(rest[6:], where.hand, atol=1e-6)
+    np.testing.assert_allclose(robot.at.position, where.position, atol=1e-9)
+    np.testing.assert_allclose(outcome.applied[:6], np.zeros(6), atol=1e-9)
+
+
+def test_it_says_how_gently_control_changes_hands() -> None:
+    made, _, _ = rig()
+    assert isinstance(made, Gentle)
+    assert made.ramp_ticks == PROFILE.ramp_ticks == 3
+    np.testing.assert_array_equal(made.takeover_step, PROFILE.takeover_step)
 
 
 def test_the_simulator_is_a_robot_too() -> None:

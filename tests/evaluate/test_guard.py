@@ -277,6 +277,14 @@ def test_an_operator_drives_behind_the_envelope(tmp_path: Path) -> None:
     assert rig.takeover_step.shape == (18,)
 
 
+def test_the_ramp_of_a_profile_is_kept(tmp_path: Path) -> None:
+    profile = sim_profile(profile_with(tmp_path, 'ramp = "0.2 s"', 'ramp = "0.5 s"'))
+    rig = guarded(Simulation(TASK), profile)
+    assert isinstance(rig, GuardedRig)
+    assert rig.ramp_ticks == 5
+    assert isinstance(guarded(Simulation(TASK), sim_profile("sim")), Simulation)
+
+
 MOTION = """watchdog = "200 ms"
 acceleration = "0.5 m/s^2"
 jerk = "8 m/s^3"

@@ -74,7 +74,8 @@ class ArbiterSettings:
 
     max_step: float32 [A], largest change of the command from one tick to the next while control changes
     hands. n_ramp: ticks of blending.  n_engage, n_release: consecutive ticks the clutch must be down or up to
-    count. max_age_s: an older sample counts as silence.  arm, hand: columns of the action.
+    count. max_age_s: an older sample counts as silence, for a caller whose samples carry the time of the device; those
+    of `roll_out` are of the tick, and silence is the operator's to notice.  arm, hand: columns of the action.
     """
 
     max_step: F32

@@ -77,10 +77,15 @@ class Resting(Protocol):
 
 @runtime_checkable
 class Gentle(Protocol):
-    """A rig that limits how far the command changes per tick while control changes hands, float32 [A]."""
+    """A rig that says how control changes hands.
+
+    takeover_step: float32 [A], how far the command changes per tick at most.  ramp_ticks: ticks of blending.
+    """
 
     @property
     def takeover_step(self) -> F32: ...
+    @property
+    def ramp_ticks(self) -> int: ...
 
 
 class Policy(Protocol):
@@ -218,14 +223,16 @@ def roll_out(
     rng: noise of the policy.  images: record every tick (unaided evaluation needs images only at decisions).
     While the person drives, the policy decides at every tick in shadow, so that its proposal is known wherever
     there is a correction.  A takeover or a release closes the running decision and opens a new one.
+    An operator is asked at every tick and answers for that tick, so no sample grows old on its way to the arbiter: a
+    device that falls silent is the operator's to notice.  `Person` then rests, and commands what is not a number (the
+    arbiter holds) when all devices are in trouble.
     However this ends, the rig holds.
     """
     try:
         rig.prepare(scene_seed)
         if watcher is not None:
             watcher.begin(rig)
-        gentle = rig.takeover_step if isinstance(rig, Gentle) else None
-        settings = ArbiterSettings.for_spec(rig.action_spec, gentle, n_release=1)
+        settings = _settings(rig)
         state, previous = ArbiterState(), _rest(rig)
         log = _Log()
         decision: Decision | None = None
@@ -286,6 +293,15 @@ def roll_out(
                 return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
     finally:
         rig.hold()
+
+
+def _settings(rig: Rig) -> ArbiterSettings:
+    """Return how control changes hands on a rig; one that does not say takes the arbiter's own numbers."""
+    if isinstance(rig, Gentle):
+        return ArbiterSettings.for_spec(
+            rig.action_spec, rig.takeover_step, n_ramp=rig.ramp_ticks, n_release=1
+        )
+    return ArbiterSettings.for_spec(rig.action_spec, n_release=1)
 
 
 def _rest(rig: Rig) -> F32:

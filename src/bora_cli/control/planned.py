@@ -31,15 +31,18 @@ class PlannedRig(GuardedRig):
     """A rig that keeps the limits on motion of a profile; in everything else it is that rig.
 
     pose: says where the rig stands when it is asked.  Where an execution gap moved the target, the envelope goes on
-    from there with the speed it had.  takeover_step: float32 [A], read by the control loop.
+    from there with the speed it had.  takeover_step: float32 [A], and ramp_ticks are read by the control loop.
     """
 
-    def __init__(self, rig: Any, envelope: Envelope, pose: Callable[[], Pose], takeover_step: F32) -> None:
+    def __init__(
+        self, rig: Any, envelope: Envelope, pose: Callable[[], Pose], takeover_step: F32, ramp_ticks: int
+    ) -> None:
         self._rig = rig
         self._motion = envelope
         self._pose = pose
         self._state: MotionState | None = None
         self.takeover_step = takeover_step
+        self.ramp_ticks = ramp_ticks
 
     def prepare(self, scene_seed: int) -> None:
         """Prepare the rig and begin at rest."""

@@ -55,6 +55,7 @@ class RobotRig:
         joints = profile.action_spec.names[6:]
         self.action_spec = profile.action_spec
         self.takeover_step = profile.takeover_step
+        self.ramp_ticks = profile.ramp_ticks
         self.dt = profile.dt
         self.cameras = tuple(camera.name for camera in robot.spec.cameras)
         self.max_ticks = max_ticks
@@ -89,6 +90,7 @@ class RobotRig:
         with np.errstate(invalid="ignore", over="ignore"):
             turned = rotation_of(row[3:6]) @ before.rotation
         wanted = Target(before.position + row[:3], turned, row[6:])
+        self._target = None  # a fault below holds
         accepted = self._robot.command(wanted, deadline=self._clock() + self._patience)
         self._target = accepted
         self._tick += 1
@@ -105,7 +107,9 @@ class RobotRig:
 
     def observe(self, images: bool = True) -> Observation:
         """Return what a policy may see."""
+        self._target = None  # a fault below holds
         reading = self._robot.observe(images)
+        self._target = reading.target  # not what was sent last: whoever is below may have held meanwhile
         return Observation(reading.images, state_of(reading), self._prompt, _oldest(reading))
 
     def rest(self) -> F32:
@@ -114,7 +118,8 @@ class RobotRig:
         return np.concatenate([np.zeros(6), hand]).astype(np.float32)
 
     def hold(self) -> None:
-        """Stop the robot and keep position."""
+        """Stop the robot and keep position; what comes next begins from where it then stands."""
+        self._target = None
         self._robot.hold()
 
     def close(self) -> None:

@@ -151,16 +151,23 @@ class GuardedRig:
     """A rig whose every command passes an envelope before it is executed; in everything else it is that rig.
 
     standing: says where the robot stands when it is asked.  takeover_step: float32 [A], largest change of the
-    command between two ticks while control changes hands; read by the control loop.
+    command between two ticks while control changes hands, and ramp_ticks, ticks of blending; both read by the control
+    loop.
     """
 
     def __init__(
-        self, rig: Any, envelope: SafetyEnvelope, standing: Callable[[], Standing], takeover_step: F32
+        self,
+        rig: Any,
+        envelope: SafetyEnvelope,
+        standing: Callable[[], Standing],
+        takeover_step: F32,
+        ramp_ticks: int,
     ) -> None:
         self._rig = rig
         self._envelope = envelope
         self._standing = standing
         self.takeover_step = takeover_step
+        self.ramp_ticks = ramp_ticks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rig, name)

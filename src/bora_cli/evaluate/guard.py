@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
 
+from bora_cli.control.arbiter import ArbiterSettings
 from bora_cli.control.envelope import Envelope
 from bora_cli.control.planned import PlannedRig, Pose
 from bora_cli.control.safety import GuardedRig, SafetyEnvelope, Standing
@@ -77,7 +78,7 @@ def sim_profile(name_or_path: str) -> HardwareProfile:
 
 
 def guarded(sim: Simulation, profile: HardwareProfile) -> Simulation | GuardedRig:
-    """Return the simulation itself, or behind the profile's envelope where the profile has a tighter limit.
+    """Return the simulation itself, or behind the profile's envelope if that has a tighter limit or another ramp.
 
     profile: one that `sim_profile` accepts.  Limits on motion (acceleration, cone, fingertips, soft start ...) are not
     the simulator's at all, so they act wherever a profile has one.
@@ -88,15 +89,19 @@ def guarded(sim: Simulation, profile: HardwareProfile) -> Simulation | GuardedRi
             now = sim.privileged()
             return Pose(now.commanded_position, now.commanded_rotation, now.hand_command, now.tool_position)
 
-        return PlannedRig(sim, Envelope.from_profile(profile), pose, profile.takeover_step)
-    if all(limit.excess > -SLACK for limit in _limits(profile)):
+        return PlannedRig(
+            sim, Envelope.from_profile(profile), pose, profile.takeover_step, profile.ramp_ticks
+        )
+    own_ramp = profile.ramp_ticks == ArbiterSettings.n_ramp
+    if own_ramp and all(limit.excess > -SLACK for limit in _limits(profile)):
         return sim
 
     def standing() -> Standing:
         now = sim.privileged()
         return Standing(now.commanded_position, now.tool_position, now.hand_command)
 
-    return GuardedRig(sim, SafetyEnvelope.from_profile(profile), standing, profile.takeover_step)
+    envelope = SafetyEnvelope.from_profile(profile)
+    return GuardedRig(sim, envelope, standing, profile.takeover_step, profile.ramp_ticks)
 
 
 def _limits(profile: HardwareProfile) -> Iterator[_Limit]:
