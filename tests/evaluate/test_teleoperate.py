@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.teleoperate import Session, enlarged
-from bora_cli.profiles import load_profile
+from bora_cli.profiles import find_profile, load_profile
 from bora_cli.seeds import scene_seeds
 from bora_cli.sim.tasks.press_button import TIP_FROM_TOOL
 from bora_cli.types import Controller
@@ -57,6 +58,19 @@ def test_away_is_away_in_the_picture(tmp_path: Path) -> None:
     moved = session.dataset.episode(0).action[:, :3].sum(axis=0)  # type: ignore[union-attr]
     assert moved[0] < -0.01
     assert moved[2] == pytest.approx(0.0)
+
+
+def test_the_signs_of_a_profile_are_the_persons(tmp_path: Path) -> None:
+    """Who stands on the other side pushes away what comes nearer in the picture."""
+    text = find_profile("sim").read_text()
+    there = tmp_path / "there.toml"
+    there.write_text(text.replace('ramp = "0.2 s"', 'ramp = "0.2 s"\naxis_signs = [-1, -1, 1, -1, -1, 1]'))
+    script = [(0.0, "enter"), (0.15, "w"), (0.5, "n"), (1.0, "q")]
+    given = replace(job(), profile=str(there), profile_hash=load_profile(str(there)).hash)
+    session = Session(given, driver(FakeDesk(FakeTime(), script)), tmp_path / "mine")
+    session.run()
+    moved = session.dataset.episode(0).action[:, :3].sum(axis=0)  # type: ignore[union-attr]
+    assert moved[0] > 0.01
 
 
 def test_success_by_word_is_kept_beside_what_the_simulator_saw(tmp_path: Path) -> None:

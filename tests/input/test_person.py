@@ -70,6 +70,24 @@ def test_the_view_is_turned_into_the_base_of_the_robot() -> None:
     np.testing.assert_allclose(demonstrated({0: {"twist": FULL}}, yaw=lambda: 1.0).action[0, 0], SPEC.high[0])
 
 
+def test_a_person_who_stands_elsewhere_has_other_signs() -> None:
+    """The signs are of the person's axes, so before the view; a recording and the fingers do not know them."""
+    signs = (-1, -1, 1, -1, -1, 1)
+    twist = np.array([1.0, 0.5, -0.5, 0.2, -1.0, 1.0])
+    says = {0: {"twist": twist}}
+    episode = demonstrated(says, frame="view", signs=signs)
+    np.testing.assert_allclose(episode.action[0, :6], SPEC.high[:6] * twist * signs, rtol=1e-6)
+    side = demonstrated(
+        {0: {"twist": FULL}}, frame="view", signs=(1, -1, -1, 1, -1, -1), yaw=lambda: np.pi / 2
+    )
+    np.testing.assert_allclose(side.action[0, :6], [0, SPEC.high[0], 0, 0, 0, 0], atol=1e-9)
+    np.testing.assert_array_equal(demonstrated(says, signs=signs).action, demonstrated(says).action)
+    fingers = {0: {"pressed": [FINGERS]}, 1: {"twist": FULL}}
+    np.testing.assert_array_equal(
+        demonstrated(fingers, frame="view", signs=signs).action, demonstrated(fingers, frame="view").action
+    )
+
+
 def test_a_button_closes_the_hand_within_its_rate() -> None:
     episode = demonstrated({2: {"pressed": [GRIP]}})
     hand = episode.action[:, 6:]
@@ -168,6 +186,17 @@ def test_a_device_that_is_lost_while_driving_holds_until_the_person_asks_again()
     ]
     assert not episode.action[8:16, :6].any()
     np.testing.assert_array_equal(episode.action[8:16, 6:], np.tile(episode.action[7, 6:], (8, 1)))
+
+
+def test_a_device_that_says_nothing_while_driving_holds() -> None:
+    """Expiry is the devices': a pause is rest, a longer silence is trouble and nobody drives."""
+    silent = {t: {"trouble": "silent"} for t in range(12, 20)}
+    episode = taken_over({4: {"pressed": [TAKE_OVER]}, 8: {"twist": FULL}, **silent})
+    assert episode.action[8, 0] == SPEC.high[0]
+    assert not episode.action[9:, :6].any()
+    np.testing.assert_array_equal(episode.action[9:, 6:], np.tile(episode.action[8, 6:], (11, 1)))
+    assert (episode.phase[9:12] == Phase.HUMAN).all()
+    assert (episode.phase[12:] == Phase.HELD).all()
 
 
 def test_a_device_that_is_lost_in_a_demonstration_holds() -> None:

@@ -152,6 +152,7 @@ class Session:
             driver.devices,
             clock=driver.clock,
             yaw=self._view if driver.frame == "view" else lambda: 0.0,
+            signs=profile.operator.axis_signs,
             fingers_by=driver.fingers_by,
         )
         self.rig = _LiveRig(rig, driver, self._poll, self._show)

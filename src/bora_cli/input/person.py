@@ -34,10 +34,12 @@ class Wish:
 class Person:
     """Somebody with one or more devices, who drives a whole episode or takes over from a policy.
 
-    spec: of the robot.  dt: seconds per tick.  hand: what the hand can be asked.  devices: read in order; with two,
-    twists add, and the second moves the fingers where it is marked in `fingers_by`.  yaw: rad, from the robot's base
-    to the frame "view", asked for at the beginning of an episode.  clock: monotonic seconds.  on_motion: whether
-    moving a device takes over from a policy, not only asking for it.
+    spec: of the robot.  dt: seconds per tick.  hand: what the hand can be asked.  devices: read in order;
+    with two, twists add, and the second moves the fingers where it is marked in `fingers_by`.  yaw: rad, from
+    the robot's base to the frame "view", asked for at the beginning of an episode.  signs: 1 or -1 for x, y,
+    z, roll, pitch and yaw of a twist in that frame, where the person stands elsewhere (`operator.axis_signs`
+    of a profile).  clock: monotonic seconds.  on_motion: whether moving a device takes over from a policy,
+    not only asking for it.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Person:
         *,
         clock: Clock,
         yaw: Callable[[], float] = lambda: 0.0,
+        signs: Sequence[int] | None = None,
         fingers_by: int | None = None,
         on_motion: bool = False,
     ) -> None:
@@ -67,6 +70,7 @@ class Person:
         self._devices, self._fingers_by, self._on_motion = tuple(devices), fingers_by, on_motion
         self._clock, self._yaw_of = clock, yaw
         self._yaw = 0.0
+        self._signs = np.ones(6) if signs is None else np.asarray(signs, np.float64)
         self._hand = HandState(spec.center[group].astype(np.float64))
         self._watching = False
         self._done = False
@@ -180,7 +184,8 @@ class Person:
             if self.mode == HAND or number == self._fingers_by:
                 axes = axes + sample.twist
             else:
-                arm = arm + (turned(sample.twist, self._yaw) if device.frame == "view" else sample.twist)
+                viewed = device.frame == "view"
+                arm = arm + (turned(self._signs * sample.twist, self._yaw) if viewed else sample.twist)
         return np.clip(arm, -1.0, 1.0), (np.clip(axes, -1.0, 1.0) if axes.any() else None), glove
 
 
