@@ -220,6 +220,41 @@ def test_there_must_be_a_critic_to_inherit(base: Trained, online: Path, toy_demo
         fit(replace(base, critic=None), online, toy_demos, config=config)
 
 
+def test_an_inherited_critic_can_be_used_as_it_is(base: Trained, online: Path) -> None:
+    """The hinge reads it and nothing trains it, so offline data are not asked for."""
+    assert base.critic is not None
+    before = deepcopy(base.critic.state_dict())
+    frozen = QUICK.model_copy(update={"update_critic": False, "lambda_improve": 0.35})
+    trained, facts = fit_residual(base, online, [], config=frozen)
+    assert trained.critic is not None
+    assert all(torch.equal(v, before[k]) for k, v in trained.critic.state_dict().items())
+    assert "improve" in facts
+    assert "critic_loss_q" not in facts
+
+
+@pytest.mark.parametrize("term", ["lambda_improve", "lambda_q"])
+def test_terms_of_a_critic_need_one(base: Trained, online: Path, term: str) -> None:
+    alone = QUICK.model_copy(update={"update_critic": False, "lambda_improve": 0.0, term: 0.25})
+    with pytest.raises(
+        ConfigError, match=rf"{term} is 0\.25 and the policy has no critic\. Start from a checkpoint of"
+    ):
+        fit_residual(replace(base, critic=None), online, [], config=alone)
+
+
+def test_the_rewards_of_takeovers_reach_the_critic(base: Trained, online: Path, toy_demos: Path) -> None:
+    """Blaming the policy's tick before a takeover and blaming the person's first tick give other critics."""
+    made = {
+        site: fit(base, online, toy_demos, rewards=InterventionRewards(site=site))
+        for site in ("pre", "onset")
+    }
+    default, facts = fit(base, online, toy_demos)
+    critics = {site: trained.critic.state_dict() for site, (trained, _) in made.items() if trained.critic}
+    assert default.critic is not None
+    assert all(torch.equal(v, critics["pre"][k]) for k, v in default.critic.state_dict().items())
+    assert any(not torch.equal(v, critics["pre"][k]) for k, v in critics["onset"].items())
+    assert facts["rewards_hash"] == made["pre"][1]["rewards_hash"] != made["onset"][1]["rewards_hash"]
+
+
 # ---------------------------------------------------------------------------------- a known answer
 
 

@@ -37,7 +37,7 @@ class OnlineConfig(BaseModel):
     )
     updates: int = Field(default=400, ge=0, description="gradient steps of the residual per round")
     batch: int = Field(default=96, gt=0, description="windows per update")
-    lr: float = Field(default=3e-3, gt=0, description="peak learning rate, cosine decay to zero")
+    lr: float = Field(default=3e-3, gt=0, description="peak learning rate, cosine decay to a twentieth of it")
 
     lambda_start: float = Field(
         default=0.2, ge=0, le=1, description="share of the residual at the first update"
@@ -70,7 +70,10 @@ class OnlineConfig(BaseModel):
     smooth: float = Field(default=0.0, ge=0, description="width of a softplus hinge; 0 = the plain hinge")
     lambda_q: float = Field(default=0.0, ge=0, description="weight of pushing q of the final chunk up")
 
-    update_critic: bool = Field(default=True, description="train the inherited critic on the mixed batch")
+    update_critic: bool = Field(
+        default=True,
+        description="train the inherited critic on the mixed batch; without, the terms that ask it get it as it was",
+    )
     critic_lr: float = Field(default=1e-4, gt=0, description="critic learning rate")
     lambda_inherit: float = Field(
         default=0.0, ge=0, description="keeps q on offline windows near the inherited one"

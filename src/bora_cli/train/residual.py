@@ -91,6 +91,7 @@ def fit_residual(
     method: str = "bora",
     seed: int = 0,
     config: OnlineConfig | None = None,
+    rewards: InterventionRewards | None = None,
     kind: ResidualKind = "constant",
     previous: Trained | None = None,
     tracker: Tracker | None = None,
@@ -99,14 +100,16 @@ def fit_residual(
     """Return the base policy with a residual learned from online episodes, and the facts of the training.
 
     base: the frozen policy; its weights are not touched.  episodes: the online dataset.  offline: datasets for the
-    other half of the critic's batches.  previous: the policy in use, whose residual anchors the new one.  With too
-    little evidence the residual stays zero and lam is 0.
-    Raises ConfigError for an unknown method, CheckpointError or DataError if the episodes do not fit.
+    other half of the critic's batches.  rewards: how takeovers change the rewards of the online episodes, for the
+    critic.  previous: the policy in use, whose residual anchors the new one.  With too little evidence the residual
+    stays zero and lam is 0.
+    Raises ConfigError for an unknown method and where a term asks a critic that is not there, CheckpointError or
+    DataError if the episodes do not fit.
     """
     require_online_method(method)
     torch.set_num_threads(1)
     config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
-    rewards = InterventionRewards()
+    rewards = rewards or InterventionRewards()
     report = Report(tracker, progress)
     gamma = float(base.provenance.get("gamma", 0.97))
     recorded = list(Dataset.open(episodes).episodes(images=False))
@@ -124,9 +127,11 @@ def fit_residual(
     if not enough_evidence(buffer.takeovers, config):
         return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
     critic = base.critic
-    if config.update_critic or config.lambda_improve > 0 or config.lambda_q > 0:
+    if config.update_critic:
         critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, report)
         facts |= {f"critic_{k}": v for k, v in about.items()}
+    elif critic is None:
+        require_no_critic_terms(config)
     before = previous.residual if previous is not None else None
     facts |= fit_actor(residual, buffer, base, config, critic, before, seed, report)
     return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
@@ -138,6 +143,16 @@ def require_online_method(method: str) -> None:
         raise ConfigError(
             f"Unknown online method '{method}'.", f"Methods: {', '.join(get_args(OnlineMethod))}."
         )
+
+
+def require_no_critic_terms(config: OnlineConfig) -> None:
+    """Raise ConfigError if a term of the residual's loss asks a critic."""
+    for name in ("lambda_improve", "lambda_q"):
+        if (weight := getattr(config, name)) > 0:
+            raise ConfigError(
+                f"{name} is {weight} and the policy has no critic.",
+                "Start from a checkpoint of `bora train bora`, or set the weight to 0.",
+            )
 
 
 def require_made_by(base: Trained, episodes: Path) -> None:
