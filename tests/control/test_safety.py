@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -36,6 +36,7 @@ near = arrays(np.float32, 3, elements=st.floats(-0.5, 0.5, width=32))
 
 
 @pytest.mark.parametrize("name", sorted(ENVELOPES))
+@settings(deadline=None)
 @given(action=st.one_of(anything, sane), where=unit, lag=near, grip=st.floats(0, 1, width=32))
 def test_output_is_inside_every_limit(name: str, action: F32, where: F32, lag: F32, grip: float) -> None:
     envelope = ENVELOPES[name]
@@ -56,6 +57,7 @@ def test_output_is_inside_every_limit(name: str, action: F32, where: F32, lag: F
     assert np.linalg.norm(moved - measured) <= max(envelope.leash, np.linalg.norm(target - measured)) + SLACK
 
 
+@settings(deadline=None)
 @given(action=anything, where=unit)
 def test_what_is_not_a_number_holds(action: F32, where: F32) -> None:
     action = action.copy()
@@ -67,6 +69,7 @@ def test_what_is_not_a_number_holds(action: F32, where: F32) -> None:
     assert applied.reasons == ("hold: command not finite",)
 
 
+@settings(deadline=None)
 @given(action=sane, where=unit)
 def test_applying_twice_is_applying_once(action: F32, where: F32) -> None:
     at = {"target": point(SIM, where), "measured": point(SIM, where), "hand": SIM.spec.center[6:]}
@@ -108,6 +111,7 @@ def test_a_command_of_another_shape_holds() -> None:
     assert applied.reasons == ("hold: command not finite",)
 
 
+@settings(deadline=None)
 @given(action=sane, outside=arrays(np.float32, 3, elements=st.floats(-0.5, 0.5, width=32)))
 def test_from_outside_the_box_it_only_moves_inwards(action: F32, outside: F32) -> None:
     low, high = np.array(SIM.box_low), np.array(SIM.box_high)
