@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from episode_factory import A, B, D, H, P, make_decision, make_episode
+from episode_factory import A, B, D, H, P, make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +18,9 @@ STEP = -0.01
 TWELVE = [P] * 5 + [H] * 4 + [P] * 3
 
 
-def twelve(**changes: object) -> Episode:
+def twelve() -> Episode:
     """Return the 12-tick example: a person drives ticks 5 to 8, success at tick 11."""
-    return make_episode(TWELVE, reward=[STEP] * 11 + [STEP + 1], **changes)
+    return make_episode(TWELVE, reward=[STEP] * 11 + [STEP + 1])
 
 
 def spans(windows: Windows) -> list[tuple[int, int, int]]:
@@ -35,19 +35,11 @@ def episodes(draw: st.DrawFn) -> Episode:
     who = [c for c, n in draw(runs) for _ in range(n)]
     gaps = draw(st.lists(st.integers(1, len(who) - 1), max_size=2)) if len(who) > 1 else []
     rewards = draw(st.lists(st.floats(-1, 1), min_size=len(who), max_size=len(who)))
-    decisions, t = [], 0
-    while t < len(who) and draw(st.booleans()):
-        shadow = who[t] != P
-        decisions.append(make_decision(t, 0 if shadow else draw(st.integers(0, 4)), shadow=shadow))
-        t += draw(st.integers(1, 4))
-    return make_episode(
-        who, reward=rewards, truncated=draw(st.booleans()), meta={"gaps": gaps}, decisions=decisions
-    )
+    return make_episode(who, reward=rewards, truncated=draw(st.booleans()), meta={"gaps": gaps})
 
 
-@pytest.mark.parametrize("mode", ["sliding", "decisions"])
-def test_the_twelve_tick_example(mode: str) -> None:
-    windows = build_windows([twelve()], horizon=4, stride=4, mode=mode)
+def test_the_twelve_tick_example() -> None:
+    windows = build_windows([twelve()], horizon=4, stride=4)
     assert spans(windows) == [(0, 4, P), (4, 1, P), (5, 4, H), (9, 3, P)]
     assert windows.t_next.tolist()[:3] == [4, 5, 9]
     assert windows.has_next.tolist() == [True, True, True, False]
@@ -56,24 +48,6 @@ def test_the_twelve_tick_example(mode: str) -> None:
     assert windows.reward[3] == pytest.approx([STEP, STEP, STEP + 1, 0])
     assert windows.success.all()
     assert not windows.demo.any()
-
-
-def test_decisions_set_start_and_length() -> None:
-    log = [make_decision(0, 4), make_decision(4, 1), make_decision(5, 0, shadow=True), make_decision(9, 3)]
-    windows = build_windows([twelve(decisions=log)], horizon=8, stride=1, mode="decisions")
-    assert spans(windows) == [(0, 4, P), (4, 1, P), (5, 4, H), (9, 3, P)]
-
-
-def test_shadow_decisions_end_where_the_next_one_starts() -> None:
-    log = [make_decision(5, 0, shadow=True), make_decision(7, 0, shadow=True)]
-    windows = build_windows([twelve(decisions=log)], horizon=8, stride=8, mode="decisions")
-    assert spans(windows) == [(0, 5, P), (5, 2, H), (7, 2, H), (9, 3, P)]
-
-
-def test_decisions_without_executed_ticks_make_no_window() -> None:
-    log = [make_decision(0, 0), make_decision(0, 4), make_decision(4, 1)]
-    windows = build_windows([make_episode(5, decisions=log)], horizon=8, mode="decisions")
-    assert spans(windows) == [(0, 4, P), (4, 1, P)]
 
 
 def test_sliding_windows_start_at_every_tick_of_a_segment() -> None:
@@ -151,10 +125,9 @@ def test_several_episodes_keep_their_number() -> None:
     made=st.lists(episodes(), min_size=1, max_size=3),
     horizon=st.integers(1, 8),
     stride=st.integers(1, 5),
-    mode=st.sampled_from(["sliding", "decisions"]),
 )
-def test_laws_of_windows(made: list[Episode], horizon: int, stride: int, mode: str) -> None:
-    windows = build_windows(made, horizon=horizon, stride=stride, mode=mode, gamma=0.9)
+def test_laws_of_windows(made: list[Episode], horizon: int, stride: int) -> None:
+    windows = build_windows(made, horizon=horizon, stride=stride, gamma=0.9)
     n = len(windows)
     for field in fields(Windows):
         assert len(getattr(windows, field.name)) == n
@@ -183,6 +156,27 @@ def test_laws_of_windows(made: list[Episode], horizon: int, stride: int, mode: s
 
 
 @settings(max_examples=60, deadline=None)
+@given(episode=episodes(), horizon=st.integers(1, 8), terminal=st.integers(0, 2**36 - 1))
+def test_m4_masks_end_with_the_first_terminal_tick(episode: Episode, horizon: int, terminal: int) -> None:
+    """Wherever terminals are: a mask is a prefix of ones, of the length that a loop over the ticks counts."""
+    ended = np.array([terminal >> k & 1 for k in range(len(episode))], np.bool_)
+    windows = build_windows(
+        [episode], horizon=horizon, relabel=lambda e: RewardView(e.reward, e.terminated | ended)
+    )
+    lost = {g - 1 for g in episode.meta["gaps"]} | ({len(episode) - 1} if episode.truncated[-1] else set())
+    for i, t in enumerate(windows.t.tolist()):
+        seen = 0
+        for k in range(t, min(t + horizon, len(episode))):
+            if k in lost or episode.controller[k] != episode.controller[t]:
+                break
+            seen += 1
+            if ended[k] or episode.terminated[k]:
+                break
+        assert windows.mask[i].tolist() == [1] * seen + [0] * (horizon - seen)
+        assert windows.terminated[i].sum() == (not windows.has_next[i])
+
+
+@settings(max_examples=60, deadline=None)
 @given(episode=episodes(), horizon=st.integers(1, 8))
 def test_sliding_windows_cover_every_tick_that_has_a_successor_or_ends(
     episode: Episode, horizon: int
@@ -195,8 +189,6 @@ def test_sliding_windows_cover_every_tick_that_has_a_successor_or_ends(
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="Horizon 0 and stride 1; expected both to be at least 1"):
         build_windows([make_episode()], horizon=0)
-    with pytest.raises(ConfigError, match="Unknown window mode 'grid'; expected 'sliding' or 'decisions'"):
-        build_windows([make_episode()], horizon=1, mode="grid")
     with pytest.raises(ConfigError, match=r"gamma is 1\.5; expected 0 to 1"):
         build_windows([make_episode()], horizon=1, gamma=1.5)
     with pytest.raises(DataError, match="no episodes to cut windows from"):

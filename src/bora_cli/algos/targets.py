@@ -1,7 +1,7 @@
-"""Masks, returns, targets and advantages: the arithmetic of the papers without any network.
+"""Returns, targets and advantages: the arithmetic of the papers without any network.
 
 Shapes: B windows, H ticks of a chunk, T ticks of an episode.  A mask is 1 on ticks that count and never 1
-after a 0.
+after a 0; `data.windows` makes them.
 """
 
 from __future__ import annotations
@@ -10,21 +10,6 @@ import torch
 from torch import Tensor
 
 from bora_cli.errors import DataError
-
-
-def step_mask(executed: Tensor, d: Tensor) -> Tensor:
-    """Return the mask float [B, H]: executed ticks up to and including the first terminal one.
-
-    executed: int [B], ticks really executed of each chunk, at least 1.  d: float [B, H], 1 where terminated.
-    Raises DataError for a window in which nothing was executed.
-    """
-    if bool((executed < 1).any()):
-        raise DataError(
-            "A window has no executed tick; expected at least one.", "Drop such windows when they are built."
-        )
-    ticks = torch.arange(d.shape[1], device=d.device)
-    terminals_before = d.cumsum(1) - d
-    return ((ticks[None] < executed[:, None]) & (terminals_before == 0)).to(d.dtype)
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from bora_cli.errors import ConfigError, DataError
 from bora_cli.types import F32, U8, Bool, Controller, Episode
 
 I32 = NDArray[np.int32]
-Mode = Literal["sliding", "decisions"]
 
 
 class RewardView(NamedTuple):
@@ -84,16 +83,12 @@ def build_windows(
     *,
     horizon: int,
     stride: int = 1,
-    mode: Mode = "sliding",
     relabel: Relabel = raw_rewards,
     gamma: float = 0.97,
 ) -> Windows:
     """Cut all windows out of episodes; images are not needed.
 
     horizon: H ticks.  stride: ticks between window starts, counted from the start of a controller's segment.
-    mode: "sliding" starts windows every `stride` ticks; "decisions" starts them where the policy decided and
-    ends them where the decision ended (a shadow decision, made while a person drove, ends after its planned
-    ticks), and falls back to sliding in segments without any decision.
     relabel: episode -> rewards to learn from.  gamma: discount per tick of mc_return.
     Raises ConfigError for settings out of range, DataError if there is no episode.
     """
@@ -102,16 +97,12 @@ def build_windows(
             f"Horizon {horizon} and stride {stride}; expected both to be at least 1.",
             "Choose positive numbers.",
         )
-    if mode not in ("sliding", "decisions"):
-        raise ConfigError(
-            f"Unknown window mode {mode!r}; expected 'sliding' or 'decisions'.", "Choose one of them."
-        )
     if not 0.0 <= gamma <= 1.0:
         raise ConfigError(f"Discount gamma is {gamma}; expected 0 to 1.", "Choose a value such as 0.97.")
     parts = []
     for i, episode in enumerate(episodes):
         view = relabel(episode)
-        starts = _starts(episode, horizon, stride, mode)
+        starts = _starts(episode, horizon, stride)
         parts.append(_episode_windows(i, episode, view, starts, gamma=gamma, horizon=horizon))
     if not parts:
         raise DataError(
@@ -164,30 +155,14 @@ def _gaps(episode: Episode) -> NDArray[np.int64]:
     return gaps
 
 
-def _starts(episode: Episode, horizon: int, stride: int, mode: Mode) -> tuple[I32, I32]:
+def _starts(episode: Episode, horizon: int, stride: int) -> tuple[I32, I32]:
     """Return start tick and executed ticks of every window of an episode, int32 [n] each."""
-    starts: list[NDArray[Any]] = []
-    lengths: list[NDArray[Any]] = []
-    decided = _decisions(episode) if mode == "decisions" else np.zeros((0, 2), np.int32)
-    for low, high in zip(*segments(episode), strict=True):
-        inside = decided[(decided[:, 0] >= low) & (decided[:, 0] < high)]
-        t = inside[:, 0] if len(inside) else np.arange(low, high, stride)
-        end = np.minimum(inside[:, 1], high) if len(inside) else high
-        starts.append(t)
-        lengths.append(np.minimum(end - t, horizon))
-    if not starts:
-        return np.zeros(0, np.int32), np.zeros(0, np.int32)
-    return np.concatenate(starts).astype(np.int32), np.concatenate(lengths).astype(np.int32)
-
-
-def _decisions(episode: Episode) -> I32:
-    """Return start and end (exclusive) of the decisions that cover at least one tick, int32 [k, 2]."""
-    spans = [(d.t_start, d.t_start + (d.planned if d.shadow else d.executed)) for d in episode.decisions]
+    spans = list(zip(*segments(episode), strict=True))
     if not spans:
-        return np.zeros((0, 2), np.int32)
-    out = np.asarray(sorted(spans), np.int32)
-    out[:-1, 1] = np.minimum(out[:-1, 1], out[1:, 0])
-    return out[out[:, 1] > out[:, 0]]
+        return np.zeros(0, np.int32), np.zeros(0, np.int32)
+    starts = [np.arange(low, high, stride) for low, high in spans]
+    lengths = [np.minimum(high - t, horizon) for t, (_, high) in zip(starts, spans, strict=True)]
+    return np.concatenate(starts).astype(np.int32), np.concatenate(lengths).astype(np.int32)
 
 
 def _episode_windows(
