@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pytest
 from episode_factory import make_dataset, make_episode
 
 from bora_cli.data import row_index
+from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.repair import repair
 from bora_cli.data.rows import read_many, read_row
 from bora_cli.errors import CorruptEpisode
 
@@ -117,3 +120,32 @@ def test_a_damaged_row_among_many_is_named(root: Path, damage: str) -> None:
         file.write_bytes(file.with_name("file-001.parquet").read_bytes())
     with pytest.raises(CorruptEpisode, match=r"file-002\.parquet"):
         read_many(root, range(4))
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "chunk-000/._file-001.parquet",
+        "chunk-000/file-001 (copy).parquet",
+        "chunk-000/file-0001.parquet",
+        "chunk-0000/file-001.parquet",
+        "chunk-old/file-000.parquet",
+    ],
+)
+def test_what_is_not_the_name_of_an_episode_is_ignored_and_named(root: Path, stray: str) -> None:
+    expected = one_by_one(root, 4)
+    for part in ("meta/episodes", "data"):
+        target = root / part / stray
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(root / part / "chunk-000/file-001.parquet", target)
+    (root / row_index.INDEX).unlink()
+    (root / "data/chunk-000/file-004.parquet").write_bytes(b"left by a killed append")
+    dataset = Dataset.open(root)
+    assert dataset.rows() == expected
+    assert dataset.append(make_episode(3)) == 4
+    assert [(f.severity, f.message.split(" is not")[0]) for f in check(root)] == [
+        ("error", f"meta/episodes/{stray}"),
+        ("warning", f"data/{stray}"),
+    ]
+    assert sorted(list(repair(root).steps), key=lambda step: step.message)[0].message.startswith("data/")
+    assert check(root) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,12 @@ import numpy as np
 from bora_cli.data.episode_check import Problem, decision_problems, tick_problems
 from bora_cli.data.files import TEMPORARY, read_json, read_table
 from bora_cli.data.images import read_frames
-from bora_cli.data.rows import EpisodeRow, count_episodes, histogram_column, read_row
+from bora_cli.data.rows import EpisodeRow, count_episodes, histogram_column, named_episode, read_row
 from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
     DATA_PATH,
     DECISION_PATH,
     EPISODE_PATH,
-    FILES_PER_CHUNK,
     IDENTITY,
     INFO,
     STATS,
@@ -114,24 +112,21 @@ def _name(template: str, index: int) -> str:
 
 def _indices(root: Path) -> list[int]:
     files = (root / "meta/episodes").glob("*/*.parquet")
-    return sorted(index for file in files if (index := _index_of(file)) is not None)
-
-
-def _index_of(file: Path) -> int | None:
-    """Return the episode that a file's name stands for, None where it stands for none."""
-    name = re.fullmatch(r"chunk-(\d{3,})/file-(\d{3})", f"{file.parent.name}/{file.stem}")
-    return int(name[1]) * FILES_PER_CHUNK + int(name[2]) if name else None
+    return sorted(index for file in files if (index := named_episode(file)) is not None)
 
 
 def _strangers(root: Path) -> Iterator[Finding]:
-    for file in sorted((root / "meta/episodes").rglob("*.parquet")):
-        if _index_of(file) is None:
-            yield Finding(
-                "error",
-                None,
-                f"{file.relative_to(root)} is not the name of an episode; expected chunk-NNN/file-NNN.parquet.",
-                "Move the file out of the dataset, or give it its name back.",
-            )
+    for place in ("meta/episodes", "data", "decisions", "videos"):
+        severity: Severity = "error" if place == "meta/episodes" else "warning"
+        for file in sorted((root / place).rglob("*")):
+            if file.suffix in (".parquet", ".mp4") and named_episode(file) is None and file.is_file():
+                yield Finding(
+                    severity,
+                    None,
+                    f"{file.relative_to(root)} is not the name of an episode; expected"
+                    f" chunk-NNN/file-NNN{file.suffix}.",
+                    "Move the file out of the dataset, or give it its name back.",
+                )
 
 
 def _gaps_in(indices: list[int]) -> Iterator[Finding]:
@@ -230,7 +225,7 @@ def _leftovers(root: Path, committed: set[int]) -> Iterator[Finding]:
         "decisions/chunk-*/file-*.parquet",
         "videos/*/chunk-*/file-*.mp4",
     ):
-        found += [file for file in root.glob(pattern) if _index_of(file) not in committed]
+        found += [file for file in root.glob(pattern) if named_episode(file) not in {None, *committed}]
     if found:
         names = ", ".join(str(file.relative_to(root)) for file in sorted(found))
         yield Finding("warning", None, f"An interrupted append left {names}.", _TIDY)

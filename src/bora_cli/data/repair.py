@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,11 +22,10 @@ from bora_cli.data.files import (
     read_table,
     write_json,
 )
-from bora_cli.data.rows import read_row
+from bora_cli.data.rows import named_episode, read_row
 from bora_cli.data.salvage import Salvaged, salvage, write_salvaged
 from bora_cli.data.schema import (
     DATA_PATH,
-    FILES_PER_CHUNK,
     IDENTITY,
     INFO,
     STATS,
@@ -236,8 +234,8 @@ def _files(root: Path) -> dict[int, list[Path]]:
     found: dict[int, list[Path]] = {}
     for pattern in PATTERNS:
         for path in sorted(root.glob(pattern)):
-            if name := re.fullmatch(r"chunk-(\d{3,})/file-(\d{3})", f"{path.parent.name}/{path.stem}"):
-                found.setdefault(int(name[1]) * FILES_PER_CHUNK + int(name[2]), []).append(path)
+            if (index := named_episode(path)) is not None:
+                found.setdefault(index, []).append(path)
     return found
 
 

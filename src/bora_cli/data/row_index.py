@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 from bora_cli.data.files import read_table, write_table
-from bora_cli.data.rows import EpisodeRow, read_many, read_row
-from bora_cli.data.schema import FILES_PER_CHUNK
+from bora_cli.data.rows import EpisodeRow, named_episode, read_many, read_row
 from bora_cli.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -47,14 +45,11 @@ def read_rows(root: Path, count: int) -> list[EpisodeRow]:
 def _stamps(root: Path) -> dict[int, Stamp]:
     """Return size and time of change (ns) of every row file."""
     out = {}
-    for chunk in (root / "meta/episodes").glob("chunk-*"):
-        first = int(chunk.name.removeprefix("chunk-")) * FILES_PER_CHUNK
-        with os.scandir(chunk) as entries:
-            for entry in entries:
-                if entry.name.endswith(".parquet"):
-                    about = entry.stat()
-                    number = int(entry.name.removeprefix("file-").removesuffix(".parquet"))
-                    out[first + number] = (about.st_size, about.st_mtime_ns)
+    for file in (root / "meta/episodes").glob("chunk-*/file-*.parquet"):
+        index = named_episode(file)
+        if index is not None:
+            about = file.stat()
+            out[index] = (about.st_size, about.st_mtime_ns)
     return out
 
 

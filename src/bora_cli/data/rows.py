@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,12 +183,22 @@ def count_episodes(root: Path, start: int = 0) -> int:
     return count
 
 
+def named_episode(file: Path) -> int | None:
+    """Return the episode that the name of a file stands for, None where it stands for none.
+
+    Copies, backups and what file managers leave ("._file-001.parquet", "file-001 (copy).parquet") stand for none.
+    """
+    name = re.fullmatch(r"chunk-(\d{3,})/file-(\d{3})", f"{file.parent.name}/{file.stem}")
+    if name is None or len(name[1]) > max(3, len(name[1].lstrip("0"))):
+        return None
+    return int(name[1]) * FILES_PER_CHUNK + int(name[2])
+
+
 def later_rows(root: Path, index: int) -> Iterator[int]:
     """Yield the episodes behind `index` that have a row file."""
     for file in (root / "meta/episodes").glob("chunk-*/file-*.parquet"):
-        number = int(file.parent.name.removeprefix("chunk-")) * FILES_PER_CHUNK
-        number += int(file.stem.removeprefix("file-"))
-        if number > index:
+        number = named_episode(file)
+        if number is not None and number > index:
             yield number
 
 
