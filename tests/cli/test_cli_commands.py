@@ -201,7 +201,7 @@ def test_train_evaluate_analyze_and_adapt(capsys: pytest.CaptureFixture[str], tm
     words = ["press", "the", "button", "push", "down", "with", "your", "finger"]
     build_tiny(words, 0).save(tmp_path / "backbone")
     task, gap = ("--task", "press_button"), ("--gap", "deployment")
-    document(capsys, "collect", *task, "--episodes", 6, "--workers", 1, "--out", "demos")
+    document(capsys, "collect", *task, "--seed", 3, "--episodes", 6, "--workers", 1, "--out", "demos")
     trained = document(
         capsys,
         "train",
