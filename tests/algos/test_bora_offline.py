@@ -242,6 +242,27 @@ def test_g5_a_closed_gate_leaves_only_cloning() -> None:
     assert not actor_loss(expert, expert, expert, batch, -bad, config=literal, cp=CP).skip
 
 
+@pytest.mark.parametrize(("gate_bc", "cloned"), [(True, [2.0, 1.0, 0.0, 0.0]), (False, [2.0, 1.0, 3.0, 4.0])])
+def test_a_closed_window_is_cloned_with_zero_or_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, gate_bc: bool, cloned: list[float]
+) -> None:
+    """For an expert that says 0 on a ladder of one rung the loss is w mean_b chi_b a_b^2, over all windows."""
+    torch.manual_seed(0)
+    ladder = ConsistencyConfig(sizes=SIZES, width=32, levels=2)
+    expert = ConsistencyExpert(ladder)
+    monkeypatch.setattr(expert, "denoise_embedded", lambda x, sigma, condition: torch.zeros_like(x))
+    a = torch.tensor([2.0, 1.0, 3.0, 4.0])[:, None, None].expand(4, 2, 1)
+    adv = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None].expand(4, 2)
+    batch = make_batch(a, torch.zeros(4, 2), torch.zeros(4, 2), adv=adv)
+    config = CONFIG.model_copy(update={"gate_bc": gate_bc})
+    cp = CP.model_copy(update={"w_ct": 0.0})
+    info = actor_loss(expert, expert, expert, batch, adv, config=config, cp=cp).info
+    sigma, data = float(expert.ladder[0]), ladder.sigma_data
+    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    assert info["gate_rate"] == 0.5
+    assert info["bc"] == pytest.approx(weight * sum(x**2 for x in cloned) / 4, rel=1e-5)
+
+
 def test_g6_the_actor_loss_reaches_the_tokens_but_no_critic() -> None:
     """Through the tokens it can train a backbone."""
     expert, critic = make_expert(), make_critic()
@@ -257,6 +278,7 @@ def test_g6_the_actor_loss_reaches_the_tokens_but_no_critic() -> None:
 def test_presets_are_complete_and_frozen() -> None:
     paper = OfflineConfig.preset("paper")
     assert (paper.gamma, paper.lambda_ppo, paper.gate, paper.advantage) == (0.99, 0.01, "batch", "q_minus_v")
+    assert (paper.context, CONFIG.context) == ("step", "prefix")
     assert OfflineConfig.preset("sim") == OfflineConfig()
     assert all(f.description for f in OfflineConfig.model_fields.values())
     with pytest.raises(ValueError, match="frozen"):

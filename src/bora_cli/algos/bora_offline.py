@@ -60,6 +60,11 @@ class OfflineConfig(BaseModel):
     critic_batch: int = Field(default=64, gt=0, description="windows per critic update")
     critic_lr: float = Field(default=3e-4, gt=0, description="critic learning rate")
 
+    context: Literal["step", "prefix", "full"] = Field(
+        default="prefix", description="what q_i sees of the chunk: step = a_i (paper), prefix = a_0..a_i"
+    )
+    ensemble: int = Field(default=4, gt=0, description="independent q networks; 1 = the paper's single q")
+
     # advantages
     advantage: Literal["v_gae", "q_minus_v", "given", "constant"] = Field(
         default="v_gae",
@@ -85,7 +90,9 @@ class OfflineConfig(BaseModel):
     # actor
     lambda_bc: float = Field(default=1.0, ge=0, description="weight of behaviour cloning")
     gate_bc: bool = Field(
-        default=True, description="do not clone windows that the gate rejects either (paper, per window)"
+        default=True,
+        description="do not clone windows that the gate rejects either; they count as 0 in the mean over all"
+        " windows, so cloning weakens with the gate's rate (off: the data are cloned whole)",
     )
     lambda_ppo: float = Field(default=1.0, ge=0, description="weight of the clipped surrogate")
     ppo_clip: float = Field(default=0.2, gt=0, description="clip range of the likelihood ratio")
@@ -118,6 +125,7 @@ class OfflineConfig(BaseModel):
             polyak=0.005,
             critic_lr=1e-4,
             critic_updates=70_000,
+            context="step",
             advantage="q_minus_v",
             gate="batch",
             lambda_ppo=0.01,
@@ -246,6 +254,8 @@ def actor_loss(
     sample from the same noise; otherwise their ratio would measure the noise.
     old: the expert as it was up to `old_every` updates ago.  teacher: averaged expert for the consistency
     term. adv: raw advantages, float [B, H], see `advantages`.
+    Ours: with `gate_bc` closed windows are not cloned either.  Both losses average over all windows, closed ones
+    counting 0, so that cloning weakens with the share that is open; without it L_BC is that of all windows.
     """
     chi = open_gate(adv, batch.mask, config)
     weight = normalise_advantage(adv, batch.mask, clip=config.adv_clip, center=config.center)

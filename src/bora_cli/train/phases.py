@@ -83,7 +83,8 @@ def fit_critic(run: Run, config: OfflineConfig) -> ChunkCritic:
     """Return the chunk critic q, v fitted to all data (IQL), with its averaged weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        critic = ChunkCritic(CriticConfig(sizes=run.sizes))
+        sees = CriticConfig(sizes=run.sizes, context=config.context, ensemble=config.ensemble)
+        critic = ChunkCritic(sees)
     fit_contexts(critic, run.buffer.tokens[0])
     target = deepcopy(critic)
     optimizer = adamw(critic, config.critic_lr, 1e-4)
