@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,14 @@ def cut(path: str, share: float) -> Damage:
     return change
 
 
+def folder(path: str) -> Damage:
+    def change(root: Path) -> None:
+        (root / path).unlink()
+        (root / path).mkdir()
+
+    return change
+
+
 def gone(path: str) -> Damage:
     return lambda root: (root / path).unlink()
 
@@ -140,6 +150,16 @@ def pixels(data: bytes) -> Damage:
     return column(DATA, "observation.images.scene", make)
 
 
+def claims(width: int, height: int) -> bytes:
+    """Return a PNG file whose header says a size, and which holds nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
 def video(shape: tuple[int, int, int, int]) -> Damage:
     def change(root: Path) -> None:
         from bora_cli.data.video import encode
@@ -171,6 +191,9 @@ CASES: dict[str, tuple[str, Damage, str]] = {
     "fps zero": ("png", key("fps", 0), "fps is 0; expected ticks per second"),
     "fps not a number": ("png", key("fps", float("nan")), "fps is nan"),
     "fps a text": ("png", key("fps", "ten"), "fps is 'ten'"),
+    "fps beyond a float": ("png", key("fps", 10**400), "fps is 1000"),
+    "identity nested": ("png", text("meta/bora.json", "[" * 100_000), "meta/bora.json is not valid JSON"),
+    "identity is a directory": ("png", folder("meta/bora.json"), "meta/bora.json is no file"),
     "fps absurd": ("png", key("fps", 1e12), "fps is 1000000000000.0"),
     "image size absurd": ("png", key("image_size", [10**9, 10**9]), "image_size is [1000000000, 1000000000]"),
     "image size negative": ("png", key("image_size", [-6, 8]), "image_size is [-6, 8]"),
@@ -364,6 +387,12 @@ CASES: dict[str, tuple[str, Damage, str]] = {
         pixels(b"\x89PNG\r\n\x1a\nhalf"),
         "camera scene, tick 0: Image 0 cannot be decoded",
     ),
+    "image without bytes": (
+        "png",
+        column(DATA, "observation.images.scene", lambda c: pa.array([{"path": "x"}] * len(c))),
+        "camera scene, tick 0: KeyError: 'bytes'",
+    ),
+    "image huge": ("png", pixels(claims(60_000, 60_000)), "camera scene, tick 0: Image 0 cannot be decoded"),
     "image missing": ("png", pixels(b""), "camera scene, tick 0: Image 0 cannot be decoded"),
     # the decision log
     "log missing": ("png", gone(LOG), "decisions/chunk-000/file-000.parquet is missing"),

@@ -195,14 +195,17 @@ def verify(
         progress("verify", index + 1, len(sources))
 
 
-def require_sound(root: Path, indices: Sequence[int] | None = None) -> None:
-    """Raise DataError for the first error of a dataset; indices: episodes that matter, default all."""
+def require_sound(root: Path, indices: Sequence[int] | None = None, *, name: Path | None = None) -> None:
+    """Raise DataError for the first error of a dataset.
+
+    indices: episodes that matter, default all.  name: what the error calls it, where a person does not know `root`.
+    """
     wanted = None if indices is None else set(indices)
     for finding in check(root):
         if finding.severity == "error" and (
             wanted is None or finding.episode is None or finding.episode in wanted
         ):
-            raise DataError(f"{_where(root, finding)}: {finding.message}", _REMEDY)
+            raise DataError(f"{_where(name or root, finding)}: {finding.message}", _REMEDY)
 
 
 _REMEDY = "Nothing was changed. Try `bora data repair`, or leave the episode out."

@@ -108,11 +108,17 @@ def _groups_with(file: Any, column: str, value: int) -> list[int]:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.  Raises DataError where it is missing or not JSON."""
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is no file.", "Restore the file from a copy.")
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.", "Check the path of the dataset.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}.", "Restore the file from a copy.") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.", "Restore the file from a copy."
+        ) from None
 
 
 def in_use(directory: Path) -> bool:

@@ -19,6 +19,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import new_directory
 from bora_cli.data.schema import IMAGE_PREFIX
 from bora_cli.data.sources import Source
+from bora_cli.data.untrusted import malformed
 from bora_cli.errors import ConfigError, CorruptEpisode, DataError, SchemaMismatch
 from bora_cli.types import ActionSpec, Controller, Episode
 
@@ -30,6 +31,8 @@ PERSON_DRIVES = 2
 _MARGIN = 0.05
 """Share of the range by which limits taken from the data go beyond it."""
 _LEAST = 1e-3
+FASTEST = 16_384
+"""Ticks per second above which a rate is a mistake."""
 _GAP = 1.5
 """Periods between two ticks above which ticks are missing."""
 
@@ -109,8 +112,13 @@ def plan(source: Source, options: ImportOptions, names: Mapping[str, Sequence[st
             "Give --success-from COLUMN, or --success-from all (demonstrations that worked) or none.",
         )
     fps = options.fps or source.fps
-    if fps <= 0:
+    if fps == 0:
         raise ConfigError(f"{source.root} does not state its rate.", "Give --fps.")
+    if not 0 < fps <= FASTEST:
+        raise ConfigError(
+            f"{source.root} has {fps:g} ticks per second; expected above 0 and at most {FASTEST}.",
+            "Give --fps.",
+        )
     cameras = dict(options.cameras) or {_plain(name): name for name in source.cameras}
     for camera, column in cameras.items():
         if column not in source.cameras:
@@ -145,7 +153,8 @@ def import_source(
     names: as for `plan`.  kind: what the source is, for the record.
     Raises DataError or ConfigError naming the episode and column that does not fit.
     """
-    mapped = plan(source, options, names or {})
+    with malformed(source.root):
+        mapped = plan(source, options, names or {})
     chosen = list(range(len(source.lengths)) if options.episodes is None else options.episodes)
     spec = options.spec or _spec_of(source, mapped, chosen, options.hand, progress)
     if spec.dim != len(mapped.action_names):
@@ -168,9 +177,11 @@ def import_source(
             video=options.video,
         )
         for done, index in enumerate(chosen):
-            dataset.append(_episode(source, index, mapped, spec, options, record))
+            with malformed(f"{source.root}, episode {index}", "Leave the episode out with --episodes."):
+                episode = _episode(source, index, mapped, spec, options, record)
+            dataset.append(episode)
             progress("import", done + 1, len(chosen))
-        require_sound(fresh)
+        require_sound(fresh, name=source.root)
     return Dataset.open(out)
 
 
@@ -282,8 +293,9 @@ def _spec_of(
         raise ConfigError(f"--hand {hand}, but there are {dim} actions.", f"Choose 0 to {dim}.")
     low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
     for done, index in enumerate(episodes):
-        found = source.columns(index, [mapped.action])[mapped.action]
-        rows = _finite(found, mapped.action, index, source.root).reshape(-1, dim)
+        with malformed(f"{source.root}, episode {index}", "Leave the episode out with --episodes."):
+            found = source.columns(index, [mapped.action])[mapped.action]
+            rows = _finite(found, mapped.action, index, source.root).reshape(-1, dim)
         low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
         progress("limits", done + 1, len(episodes))
     if not len(episodes):
@@ -299,7 +311,8 @@ def _spec_of(
 
 
 def _finite(values: NDArray[Any], name: str, index: int, root: Path) -> NDArray[np.float32]:
-    rows = np.asarray(values).astype(np.float32)
+    with np.errstate(over="ignore"):
+        rows = np.asarray(values).astype(np.float32)
     bad = ~np.isfinite(rows)
     if bad.any():
         tick = int(np.flatnonzero(bad.reshape(len(rows), -1).any(axis=1))[0])

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.data.untrusted import malformed
 from bora_cli.errors import ConfigError, CorruptEpisode, DataError
 
 U8 = NDArray[np.uint8]
+_REMEDY = "Leave the episode out with --episodes, or restore the file from a copy."
 _LAYOUT = "Give a file with groups data/demo_0, data/demo_1, ... as robomimic writes it."
 
 
@@ -29,16 +31,19 @@ class RobomimicFile:
         """Raises DataError for a file of another layout, ConfigError where h5py is not installed."""
         self.root = path
         self._h5py = _h5py()
-        with self._open() as file:
+        with self._open() as file, malformed(path, _LAYOUT):
+            self._refuse_links(file)
             if "data" not in file:
                 raise DataError(
                     f"{path} has no group 'data'; it has {', '.join(file) or 'nothing'}.", _LAYOUT
                 )
+            if not isinstance(file["data"], self._h5py.Group):
+                raise DataError(f"{path}: 'data' is no group.", _LAYOUT)
             self._names = sorted((name for name in file["data"] if name.startswith("demo_")), key=_number)
             if not self._names:
                 raise DataError(f"{path} has no demonstration data/demo_0.", _LAYOUT)
             about = _environment(file["data"].attrs.get("env_args"))
-            self.fps = float(about.get("env_kwargs", {}).get("control_freq", 0))
+            self.fps = _rate(about)
             self.lengths = np.array([self._length(file, name) for name in self._names], np.int64)
             self.tasks = [str(about.get("env_name", ""))] * len(self._names)
             self.shapes = self._shapes(file["data"][self._names[0]])
@@ -53,7 +58,7 @@ class RobomimicFile:
     def columns(self, index: int, names: list[str]) -> dict[str, NDArray[Any]]:
         """Return numeric columns of an episode, name -> [T, ...].  Raises CorruptEpisode for a missing one."""
         with self._demonstration(index) as group:
-            return {name: self._rows(group, name, index)[()] for name in names}
+            return {name: np.asarray(self._rows(group, name, index)[()]) for name in names}
 
     def frames(self, index: int, camera: str, ticks: Sequence[int]) -> U8:
         """Return images at rising ticks, uint8 [len(ticks), H, W, 3]."""
@@ -63,31 +68,57 @@ class RobomimicFile:
     @contextmanager
     def _demonstration(self, index: int) -> Iterator[Any]:
         """Give the group of an episode.  Raises CorruptEpisode where the file is damaged inside."""
-        with self._open() as file:
+        with self._open() as file, malformed(f"{self.root}: {self._names[index]}", _REMEDY):
             try:
                 yield file["data"][self._names[index]]
+            except RecursionError:
+                raise
             except (OSError, RuntimeError) as error:
                 raise CorruptEpisode(
-                    f"{self.root}: {self._names[index]} cannot be read: {error}.",
-                    "Leave the episode out with --episodes, or restore the file from a copy.",
+                    f"{self.root}: {self._names[index]} cannot be read: {error}.", _REMEDY
                 ) from None
 
     def _rows(self, group: Any, name: str, index: int) -> Any:
         if name not in group:
             raise CorruptEpisode(f"{self.root}: {self._names[index]} has no '{name}'.", _LAYOUT)
-        if len(group[name]) != self.lengths[index]:
+        rows = group[name]
+        if not isinstance(rows, self._h5py.Dataset) or rows.dtype.kind not in "fiub" or not rows.ndim:
             raise CorruptEpisode(
-                f"{self.root}: {self._names[index]}/{name} has {len(group[name])} ticks; actions have"
+                f"{self.root}: {self._names[index]}/{name} holds no numbers per tick.", _REMEDY
+            )
+        if len(rows) != self.lengths[index]:
+            raise CorruptEpisode(
+                f"{self.root}: {self._names[index]}/{name} has {len(rows)} ticks; actions have"
                 f" {self.lengths[index]}.",
                 "Leave the episode out with --episodes.",
             )
-        return group[name]
+        return rows
 
     def _length(self, file: Any, name: str) -> int:
-        group = file["data"][name]
-        if "actions" not in group or group["actions"].ndim != 2:
-            raise DataError(f"{self.root}: data/{name} has no actions [ticks, numbers].", _LAYOUT)
-        return len(group["actions"])
+        with malformed(f"{self.root}: data/{name}", _LAYOUT):
+            group = file["data"][name]
+            actions = group.get("actions") if isinstance(group, self._h5py.Group) else None
+            if not isinstance(actions, self._h5py.Dataset) or actions.ndim != 2 or not len(actions):
+                raise DataError(f"{self.root}: data/{name} has no actions [ticks, numbers].", _LAYOUT)
+            return len(actions)
+
+    def _refuse_links(self, file: Any) -> None:
+        """Raise DataError where an import would read another file than this one."""
+
+        def follow(name: bytes, link: Any) -> str | None:
+            inside = link.type in (self._h5py.h5l.TYPE_HARD, self._h5py.h5l.TYPE_SOFT)
+            return None if inside else name.decode(errors="replace")
+
+        def look(name: str, item: Any) -> str | None:
+            stored = isinstance(item, self._h5py.Dataset)
+            return name if stored and (item.external or item.is_virtual) else None
+
+        found = file.id.links.visit(follow, info=True) or file.visititems(look)
+        if found:
+            raise DataError(
+                f"{self.root}: '{found}' leads to another file, which bora does not read.",
+                "Copy everything into one file, for instance with h5repack or h5py.",
+            )
 
     def _shapes(self, group: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -114,10 +145,20 @@ def _number(name: str) -> int:
     return int(digits) if digits.isdigit() else 1 << 31
 
 
+def _rate(about: dict[str, Any]) -> float:
+    """Return the control rate in Hz that a file states, 0 for none or for what is no number."""
+    kwargs = about.get("env_kwargs")
+    rate = kwargs.get("control_freq") if isinstance(kwargs, dict) else None
+    try:
+        return float(rate) if isinstance(rate, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+
+
 def _environment(text: Any) -> dict[str, Any]:
     try:
         about = json.loads(text) if text is not None else {}
-    except (json.JSONDecodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 

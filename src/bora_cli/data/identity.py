@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from bora_cli.data.schema import FORMAT, IDENTITY, VIDEO_FORMAT, Identity
@@ -37,12 +36,7 @@ def parse_identity(data: Any) -> Identity:
     if (data["format"] == VIDEO_FORMAT) != (codec in CODECS) or (codec and codec not in CODECS):
         raise _wrong("video", codec, f"one of {', '.join(CODECS)} in format {VIDEO_FORMAT} only")
     fps = data["fps"]
-    if (
-        isinstance(fps, bool)
-        or not isinstance(fps, int | float)
-        or not math.isfinite(fps)
-        or not 0 < fps <= _LARGEST
-    ):
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= _LARGEST:
         raise _wrong("fps", fps, f"ticks per second, above 0 and at most {_LARGEST}")
     size = data["image_size"]
     if not (_is_list(size, int) and len(size) == 2 and all(0 < n <= _LARGEST for n in size)):

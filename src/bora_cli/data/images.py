@@ -44,8 +44,10 @@ def read_frames(root: Path, identity: Identity, index: int, camera: str, ticks: 
     for i, t in enumerate(ticks):
         try:
             out[i] = png.decode([stored[int(t)].as_py()["bytes"] or b""], identity.image_size)[0]
-        except (CorruptEpisode, IndexError, TypeError) as error:
-            message = error.message if isinstance(error, CorruptEpisode) else f"{error}."
+        except (CorruptEpisode, LookupError, TypeError) as error:
+            message = (
+                error.message if isinstance(error, CorruptEpisode) else f"{type(error).__name__}: {error}."
+            )
             raise CorruptEpisode(f"{path}, camera {camera}, tick {t}: {message}", _RESTORE) from None
     return out
 

@@ -16,6 +16,7 @@ from bora_cli.data.lerobot_v21 import VERSIONS, open_v21
 from bora_cli.data.schema import IDENTITY, INFO
 from bora_cli.data.select import merge
 from bora_cli.data.sources import Source
+from bora_cli.data.untrusted import malformed
 from bora_cli.errors import DataError
 
 PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".dill")
@@ -53,8 +54,9 @@ def open_foreign(path: Path) -> tuple[Source, dict[str, Sequence[str]], str]:
     if (path / INFO).is_file():
         info = read_json(path / INFO)
         version = str(info.get("codebase_version", "")) if isinstance(info, dict) else ""
-        source = open_v21(path) if version in VERSIONS else LeRobotDataset.open(path)
-        return source, _column_names(info), f"LeRobot {version}"
+        with malformed(path / INFO):
+            source = open_v21(path) if version in VERSIONS else LeRobotDataset.open(path)
+            return source, _column_names(info), f"LeRobot {version}"
     inside = [p for p in path.glob("*") if p.suffix.lower() in PICKLES] if path.is_dir() else []
     for file in inside:
         refuse_pickles(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from bora_cli.data import png, video
 from bora_cli.data.files import read_json, read_table
 from bora_cli.data.schema import CODEBASE_VERSION, INFO, TASKS
 from bora_cli.data.tables import column_array
+from bora_cli.data.untrusted import malformed
 from bora_cli.errors import CorruptEpisode, DataError
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ U8 = NDArray[np.uint8]
 _NUMBERS = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _LARGEST = 1 << 26
 """Numbers in one row of one column beyond which a shape is a mistake."""
+_PLACE = re.compile(r"\{(chunk_index|file_index|video_key)(:0?\d{1,2}d)?\}")
+"""What may stand between braces in the path of a file."""
+_LONGEST = 400
+"""Letters of such a path."""
 _RESTORE = "Restore the file from a copy."
 
 
@@ -57,10 +63,13 @@ class LeRobotDataset:
         """Open a directory.  Raises DataError with file, value and remedy for what cannot be read."""
         root = Path(root)
         info = read_json(root / INFO)
-        _require_info(info)
+        with malformed(root / INFO, _RESTORE):
+            _require_info(info)
+            features = _features(info)
         rows = _episode_rows(root)
-        _require_rows(info, rows)
-        found = cls(root, info, rows)
+        with malformed(root / "meta/episodes", _RESTORE):
+            _require_rows(info, features, rows)
+            found = cls(root, info, rows)
         known = set(_task_texts(root))
         for row in rows:
             if not row["tasks"] or row["tasks"][0] not in known:
@@ -104,7 +113,8 @@ class LeRobotDataset:
         out = {}
         for name in names:
             feature = self.features[name]
-            values = column_array(table[name])
+            with malformed(f"{self._data(index)}: {name}", _RESTORE):
+                values = column_array(table[name])
             shape = (len(values), *feature.shape)
             if values.dtype != feature.dtype or values.size != math.prod(shape):
                 raise CorruptEpisode(
@@ -126,7 +136,8 @@ class LeRobotDataset:
             start = float(self._rows[index][f"videos/{camera}/from_timestamp"])
             return video.decode(self._video(index, camera), size, start, ticks, self.fps)
         stored = self._table(index, [camera])[camera]
-        return png.decode([stored[int(t)].as_py()["bytes"] or b"" for t in ticks], size)
+        with malformed(f"{self._data(index)}: {camera}", _RESTORE):
+            return png.decode([stored[int(t)].as_py()["bytes"] or b"" for t in ticks], size)
 
     def _table(self, index: int, names: list[str]) -> pa.Table:
         import pyarrow.compute as pc
@@ -151,13 +162,20 @@ class LeRobotDataset:
         return self._inside(self._paths["video"], chunk, file, camera)
 
     def _inside(self, template: str, chunk: int, file: int, camera: str = "") -> Path:
+        left = _PLACE.sub("", template)
+        if len(template) > _LONGEST or any(sign in left for sign in "{}\0"):
+            raise DataError(f"{INFO}: path {template!r:.200} cannot be filled in.", _RESTORE)
         try:
             path = self.root / template.format(chunk_index=chunk, file_index=file, video_key=camera)
-        except (KeyError, ValueError, IndexError, AttributeError) as error:
-            raise DataError(f"{INFO}: path {template!r} cannot be filled in: {error}.", _RESTORE) from None
-        if not path.resolve().is_relative_to(self.root.resolve()):
+            inside = path.resolve().is_relative_to(self.root.resolve())
+        except (KeyError, ValueError, IndexError, AttributeError, OSError) as error:
             raise DataError(
-                f"{INFO}: path {template!r} leads to {path}, outside the dataset.", "Do not use this dataset."
+                f"{INFO}: path {template!r:.200} cannot be filled in: {error!s:.200}.", _RESTORE
+            ) from None
+        if not inside:
+            raise DataError(
+                f"{INFO}: path {template!r:.200} leads to {path}, outside the dataset.",
+                "Do not use this dataset.",
             )
         return path
 
@@ -174,13 +192,8 @@ def _require_info(info: Any) -> None:
             "Convert it with LeRobot's own script for that version.",
         )
     fps = info["fps"]
-    if (
-        isinstance(fps, bool)
-        or not isinstance(fps, int | float)
-        or not math.isfinite(fps)
-        or not 0 < fps <= 16_384
-    ):
-        raise DataError(f"{INFO}: fps is {fps!r}; expected ticks per second above 0.", _RESTORE)
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= 16_384:
+        raise DataError(f"{INFO}: fps is {fps!r:.80}; expected ticks per second above 0.", _RESTORE)
     if not isinstance(info["data_path"], str):
         raise DataError(f"{INFO}: data_path is {info['data_path']!r}; expected a text.", _RESTORE)
 
@@ -203,7 +216,7 @@ def _features(info: dict[str, Any]) -> dict[str, Feature]:
                 raise DataError(
                     f"{INFO}: feature {name!r} has shape {shape}; expected [height, width, 3].", _RESTORE
                 )
-            if shape[2] == 3 and not about.get("info", {}).get("video.is_depth_map"):
+            if shape[2] == 3 and not (about.get("info") or {}).get("video.is_depth_map"):
                 out[name] = Feature("uint8", (shape[0], shape[1], 3), dtype)
         elif dtype in _NUMBERS:
             out[name] = Feature(dtype, tuple(shape), "number")
@@ -226,9 +239,9 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row.get("episode_index", -1))
 
 
-def _require_rows(info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _require_rows(info: dict[str, Any], features: dict[str, Feature], rows: list[dict[str, Any]]) -> None:
     needed = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
-    for name, about in _features(info).items():
+    for name, about in features.items():
         if about.stored == "video":
             needed += [f"videos/{name}/{k}" for k in ("chunk_index", "file_index", "from_timestamp")]
     for i, row in enumerate(rows):
@@ -241,9 +254,9 @@ def _require_rows(info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
                 " each once.",
                 _RESTORE,
             )
-        if row["length"] < 1:
+        if not isinstance(row["length"], int) or row["length"] < 1:
             raise DataError(
-                f"meta/episodes: episode {i} has length {row['length']}; expected at least 1.", _RESTORE
+                f"meta/episodes: episode {i} has length {row['length']!r:.80}; expected at least 1.", _RESTORE
             )
     totals = {"total_episodes": len(rows), "total_frames": sum(row["length"] for row in rows)}
     for key, found in totals.items():

@@ -9,6 +9,7 @@ from typing import Any
 from bora_cli.data.files import read_json
 from bora_cli.data.lerobot import LeRobotDataset
 from bora_cli.data.schema import INFO
+from bora_cli.data.untrusted import malformed
 from bora_cli.errors import DataError
 
 VERSIONS = ("v2.0", "v2.1")
@@ -20,6 +21,11 @@ _RESTORE = "Restore the file from a copy."
 def open_v21(root: Path) -> LeRobotDataset:
     """Open a directory.  Raises DataError with file, value and remedy for what cannot be read."""
     info = read_json(root / INFO)
+    with malformed(root / INFO, _RESTORE):
+        return _open(root, info)
+
+
+def _open(root: Path, info: Any) -> LeRobotDataset:
     for key in ("codebase_version", "fps", "features", "data_path", "chunks_size"):
         if not isinstance(info, dict) or key not in info:
             raise DataError(f"{root / INFO} has no key '{key}'.", _RESTORE)
@@ -38,13 +44,13 @@ def open_v21(root: Path) -> LeRobotDataset:
         )
     rows = []
     for i, line in enumerate(_lines(root / EPISODES, ("episode_index", "length", "tasks"))):
-        if line["episode_index"] != i or not isinstance(line["length"], int) or line["length"] < 1:
+        if line["episode_index"] != i or type(line["length"]) is not int or line["length"] < 1:
             raise DataError(
                 f"{root / EPISODES}, line {i + 1}: episode {line['episode_index']!r} of {line['length']!r} ticks;"
                 f" expected episode {i} with at least one.",
                 _RESTORE,
             )
-        if not isinstance(line["tasks"], list) or not line["tasks"]:
+        if not isinstance(line["tasks"], list) or not line["tasks"] or not isinstance(line["tasks"][0], str):
             raise DataError(f"{root / EPISODES}, line {i + 1}: the episode has no instruction.", _RESTORE)
         rows.append(_row(i, line, i // per_chunk, list(info["features"])))
     return LeRobotDataset(root, {**info, **_templates(info)}, rows)
@@ -86,7 +92,7 @@ def _lines(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
             continue
         try:
             line = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is not JSON: {error}.", _RESTORE) from None
         missing = [key for key in keys if not isinstance(line, dict) or key not in line]
         if missing:

@@ -22,6 +22,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _COLOUR_RGB = 2
 _LEVEL = 1
+_RESTORE = "Restore the data file from a copy."
 
 
 def encode(images: U8) -> list[bytes]:
@@ -50,17 +51,26 @@ def decode(files: Sequence[bytes], shape: tuple[int, int]) -> U8:
     for i, data in enumerate(files):
         try:
             with Image.open(io.BytesIO(data)) as file:
-                pixels = np.asarray(file.convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise CorruptEpisode(
-                f"Image {i} cannot be decoded: {error}.", "Restore the data file from a copy."
-            ) from None
-        if pixels.shape != out.shape[1:]:
-            raise CorruptEpisode(
-                f"Image {i} is {pixels.shape[1]} x {pixels.shape[0]} pixels; expected {width} x {height}.",
-                "Restore the data file from a copy.",
-            )
-        out[i] = pixels
+                if file.size != (
+                    width,
+                    height,
+                ):  # known before anything is decoded, however large it claims to be
+                    raise CorruptEpisode(
+                        f"Image {i} is {file.width} x {file.height} pixels; expected {width} x {height}.",
+                        _RESTORE,
+                    )
+                out[i] = np.asarray(file.convert("RGB"))
+        except (
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            Image.DecompressionBombWarning,
+            OSError,
+            SyntaxError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ) as error:
+            raise CorruptEpisode(f"Image {i} cannot be decoded: {error}.", _RESTORE) from None
     return out
 
 
