@@ -193,6 +193,7 @@ def test_a_dataset_goes_out_and_comes_back(capsys: pytest.CaptureFixture[str], d
     [
         (["x.pkl"], "is a pickle; loading one runs whatever code is in it"),
         (["x.npz"], "says nothing about what its numbers are"),
+        (["x.npz", "--profile", "adroit_door", "--dry-run"], "There is no file x.npz"),
         (["nowhere"], "There is no nowhere"),
         (["nowhere", "--camera", "scene"], "is not NAME=COLUMN"),
         (["nowhere", "--image-size", "big"], "is no size"),
@@ -214,3 +215,41 @@ def test_a_page_is_written(capsys: pytest.CaptureFixture[str], demos: Path) -> N
     assert Path(out.strip()).is_file()
     assert "episodes" in err
     shutil.rmtree(Path(out.strip()).parent)
+
+
+LOOKING: list[list[str]] = [
+    ["info", "demos"],
+    ["stats", "demos"],
+    ["check", "demos"],
+    ["view", "demos", "--where", "success=true", "--out", "../page.html"],
+    ["delete", "demos", "--where", "success=true", "--dry-run"],
+    ["split", "demos", "--success", "--out", "parts", "--dry-run"],
+    ["merge", "demos", "--out", "all", "--dry-run"],
+    ["repair", "demos", "--dry-run"],
+    ["export", "demos", "--out", "theirs", "--dry-run"],
+    ["import", "demos", "--out", "mine", "--success-from", "all", "--dry-run"],
+]
+
+
+@pytest.mark.parametrize("command", LOOKING, ids=[c[0] for c in LOOKING])
+def test_looking_changes_nothing(
+    capsys: pytest.CaptureFixture[str], demos: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("bora_cli.data.row_index.GATHER", 2)
+    shutil.rmtree(demos / "cache", ignore_errors=True)
+    left = demos / "data/chunk-000/file-008.parquet"
+    shutil.copy(demos / "data/chunk-000/file-000.parquet", left)
+    left.with_name(left.name + ".tmp").write_bytes(b"half")
+    place = demos.parent / "empty"
+    place.mkdir()
+    demos.rename(place / "demos")
+    monkeypatch.chdir(place)
+
+    def files() -> dict[Path, tuple[bytes, int]]:
+        found = (p for p in place.rglob("*") if p.is_file())
+        return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found}
+
+    before, folders = files(), sorted(place.rglob("*"))
+    assert run(capsys, *command)[0] == 0
+    assert files() == before
+    assert sorted(place.rglob("*")) == folders

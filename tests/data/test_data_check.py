@@ -207,19 +207,21 @@ def test_every_image_is_decoded_if_wanted(dataset: Dataset, tick: int) -> None:
     assert f"camera wrist, tick {tick}" in only(check(dataset.root, images_per_episode=None), 0)
 
 
-def test_wrong_totals_are_a_warning_that_opening_cures(dataset: Dataset) -> None:
+def test_wrong_totals_are_a_warning_that_a_repair_cures(dataset: Dataset) -> None:
     info = json.loads((dataset.root / "meta/info.json").read_text())
     (dataset.root / "meta/info.json").write_text(json.dumps(info | {"total_frames": 3}))
     message = only(check(dataset.root), None, "warning")
     assert "disagrees with the episodes: total_frames 3, found 17" in message
     assert Dataset.open(dataset.root).info["total_frames"] == 17
+    assert json.loads((dataset.root / "meta/info.json").read_text())["total_frames"] == 3
+    Dataset.open(dataset.root).repair()
     assert check(dataset.root) == []
 
 
-def test_a_damaged_header_is_a_warning_that_opening_cures(dataset: Dataset) -> None:
+def test_a_damaged_header_is_a_warning_that_a_repair_cures(dataset: Dataset) -> None:
     (dataset.root / "meta/info.json").write_text("{")
     assert "is not valid JSON" in only(check(dataset.root), None, "warning")
-    Dataset.open(dataset.root)
+    Dataset.open(dataset.root).repair()
     assert check(dataset.root) == []
 
 

@@ -17,6 +17,8 @@ from kill_driver import episode_of
 
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.repair import repair
+from bora_cli.errors import CorruptEpisode
 
 nightly = pytest.mark.skipif(not os.environ.get("BORA_NIGHTLY"), reason="BORA_NIGHTLY is not set")
 RUNS = [
@@ -46,18 +48,47 @@ def test_no_acknowledged_episode_is_lost(tmp_path: Path, kills: int, seed: int, 
     assert len(dataset) == counts[-1][1] > 0
     for index, episode in enumerate(dataset.episodes()):
         assert_same_episode(episode, episode_of(index))
+    dataset.repair()
     assert check(root) == []
 
 
-def test_opening_says_what_it_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_opening_says_what_it_ignores_and_an_append_puts_it_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset = make_dataset(tmp_path / "d", [make_episode(3)])
     (dataset.root / "data/chunk-000/file-001.parquet").write_bytes(b"half")
     with caplog.at_level(logging.WARNING):
         assert len(Dataset.open(dataset.root)) == 1
-    assert (
-        "removed what an interrupted append left of episode 1 (data/chunk-000/file-001.parquet)"
-        in caplog.text
-    )
+    assert "ignored what an interrupted append left (data/chunk-000/file-001.parquet)" in caplog.text
+    assert (dataset.root / "data/chunk-000/file-001.parquet").read_bytes() == b"half"
+    Dataset.open(dataset.root).append(make_episode(4))
+    assert "put aside what an interrupted append left of episode 1" in caplog.text
+    kept = dataset.root / "quarantine/episode-000001"
+    assert (kept / "data--chunk-000--file-001.parquet").read_bytes() == b"half"
+    assert "interrupted" in (kept / "reason.txt").read_text()
+    assert check(dataset.root) == []
+
+
+def test_an_episode_that_the_header_counts_is_no_leftover(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [make_episode(3), make_episode(4), make_episode(5, seed=7)]
+    dataset = make_dataset(tmp_path / "d", made)
+    (dataset.root / "meta/episodes/chunk-000/file-002.parquet").unlink()
+    before = {p: p.read_bytes() for p in dataset.root.rglob("*") if p.is_file()}
+    with caplog.at_level(logging.WARNING):
+        opened = Dataset.open(dataset.root)
+    assert len(opened) == 2
+    assert "meta/info.json counts 3 episodes, but meta/episodes has no episode 2" in caplog.text
+    for act in (opened.repair, lambda: opened.append(make_episode(3))):
+        with pytest.raises(CorruptEpisode, match="counts 3 episodes"):
+            act()
+    assert {p: p.read_bytes() for p in dataset.root.rglob("*") if p.is_file()} == before
+    assert [f.message for f in check(dataset.root) if f.severity == "error"]
+    assert "Row computed again" in repair(dataset.root).steps[0].message
+    mended = Dataset.open(dataset.root).episode(2)
+    assert mended.meta.pop("repaired")
+    assert_same_episode(mended, made[2])
 
 
 def test_a_lost_row_file_does_not_make_its_ticks_a_leftover(

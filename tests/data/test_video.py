@@ -95,7 +95,7 @@ def test_a_png_dataset_keeps_the_format_that_older_versions_read(tmp_path: Path)
     assert dataset.identity.to_json()["format"] == 1
 
 
-def test_what_an_interrupted_append_left_is_removed(tmp_path: Path) -> None:
+def test_what_an_interrupted_append_left_is_put_aside(tmp_path: Path) -> None:
     dataset = video_dataset(tmp_path / "d", "h264", [video_episode(4)])
     videos = dataset.root / "videos/observation.images.wrist/chunk-000"
     shutil.copy(videos / "file-000.mp4", videos / "file-001.mp4")
@@ -103,7 +103,9 @@ def test_what_an_interrupted_append_left_is_removed(tmp_path: Path) -> None:
     (warning,) = check(dataset.root)
     assert warning.severity == "warning"
     assert "An interrupted append left videos/" in warning.message
-    assert len(Dataset.open(dataset.root)) == 1
+    opened = Dataset.open(dataset.root)
+    assert len(opened) == 1
+    assert opened.repair()
     assert sorted(p.name for p in videos.iterdir()) == ["file-000.mp4"]
 
 

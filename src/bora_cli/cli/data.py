@@ -37,7 +37,7 @@ def info(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     from bora_cli.data.dataset import Dataset
 
     ui = o.ui_of(ctx)
-    found = Dataset.open(root).summary()
+    found = Dataset.open(root, gather=False).summary()
     ui.show(found, json, lambda: _overview(ui, found))
 
 
@@ -123,7 +123,7 @@ def stats(ctx: typer.Context, root: Root, json: o.Json = False) -> None:
     from bora_cli.data.statistics import describe
 
     ui = o.ui_of(ctx)
-    found = describe(Dataset.open(root))
+    found = describe(Dataset.open(root, gather=False))
 
     def tables() -> None:
         summary = {key: found[key] for key in ("episodes", "ticks", "success", "human_share")}
@@ -168,7 +168,7 @@ def merge(
     from bora_cli.data.select import require_mergeable
 
     ui = o.ui_of(ctx)
-    counts = {str(root): len(Dataset.open(root)) for root in roots}
+    counts = {str(root): len(Dataset.open(root, gather=False)) for root in roots}
     if dry_run:
         require_mergeable(roots)
     else:
@@ -215,7 +215,7 @@ def split(
             "Give exactly one of --episodes, --fraction, --success and --where.",
             "For example --fraction 0.8,0.2.",
         )
-    dataset = Dataset.open(root)
+    dataset = Dataset.open(root, gather=False)
     default: Sequence[str] = ()
     if ranges:
         parts = [parse_numbers(text, len(dataset)) for text in ranges]
@@ -262,7 +262,7 @@ def delete(
 
     if not numbers and not where:
         raise ConfigError("Nothing says which episodes.", "Give --episodes 3,7 or --where success=false.")
-    dataset = Dataset.open(root)
+    dataset = Dataset.open(root, gather=False)
     chosen = set(parse_numbers(numbers, len(dataset))) if numbers else set(range(len(dataset)))
     gone = sorted(chosen & set(matching(dataset.rows(), where))) if where else sorted(chosen)
     ui = o.ui_of(ctx)

@@ -129,13 +129,13 @@ def export_command(
             raise ConfigError(f"--format {kind} writes one episode.", "Say which with --episode N.")
         if out.suffix != f".{kind}":
             raise ConfigError(f"--out {out} does not end in .{kind}.", f"Name it episode.{kind}.")
-        row = Dataset.open(root).row(episode)
+        row = Dataset.open(root, gather=False).row(episode)
         document |= {"episode": row.index, "ticks": row.length}
         if not dry_run:
             export_table(root, episode, out)
     else:
         o.require_new(out)
-        document |= {"episodes": len(Dataset.open(root))}
+        document |= {"episodes": len(Dataset.open(root, gather=False))}
         if not dry_run:
             with ui.progress() as progress:
                 version = "v2.1" if kind.endswith("v2.1") else "v3.0"
@@ -174,7 +174,7 @@ def view_command(
     from bora_cli.data.view import view_page
 
     ui = o.ui_of(ctx)
-    dataset = Dataset.open(root)
+    dataset = Dataset.open(root, gather=False)
     chosen = parse_numbers(numbers, len(dataset)) if numbers else list(range(len(dataset)))
     if where:
         kept = set(matching(dataset.rows(), where))

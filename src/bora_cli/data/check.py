@@ -33,7 +33,7 @@ from bora_cli.errors import DataError
 
 Severity = Literal["error", "warning"]
 _RESTORE = "Restore the file from a copy."
-_TIDY = "Nothing is lost: the next open or append puts it right."
+_TIDY = "Nothing is lost: `bora data repair` or the next append puts it right."
 _FOREIGN = "If it is LeRobot's, `bora data import` makes one of ours; if it was ours, `bora data repair --like` helps."
 _RENEW = "Nothing is lost: `bora data repair` computes it again."
 

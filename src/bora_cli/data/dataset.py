@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from bora_cli.data import images as pictures
 from bora_cli.data import tables
 from bora_cli.data.files import (
-    TEMPORARY,
     Tracer,
     locked,
     no_trace,
@@ -26,13 +25,13 @@ from bora_cli.data.files import (
     write_json,
     write_table,
 )
+from bora_cli.data.leftovers import leftovers, put_aside, report_leftovers, require_leftovers
 from bora_cli.data.row_index import GATHER, gather, read_rows
 from bora_cli.data.rows import (
     ROW_OPTIONS,
     EpisodeRow,
     count_episodes,
     histogram_column,
-    later_rows,
     read_row,
     row_table,
 )
@@ -68,7 +67,8 @@ class Dataset:
 
     An episode exists from the moment its row file under meta/episodes has its name, and never changes
     afterwards.  A process killed while it appends leaves the earlier episodes as they were; what it left
-    behind is removed by the next open or append.  Any number of processes may read while one appends.
+    behind is ignored by readers and put aside by the next append or `repair`.  Any number of processes may read
+    while one appends.
     Make one with `create` or `open`.
     """
 
@@ -79,6 +79,7 @@ class Dataset:
         self._count = count_episodes(root)
         self._rows: dict[int, EpisodeRow] = {}
         self._stats: DatasetStats | None = None
+        self._gathers = True
 
     @classmethod
     def create(
@@ -118,10 +119,10 @@ class Dataset:
         return cls(root, identity)
 
     @classmethod
-    def open(cls, root: Path | str) -> Self:
-        """Open an existing dataset, and tidy up after a writer that died.
+    def open(cls, root: Path | str, *, gather: bool = True) -> Self:
+        """Open an existing dataset, which changes nothing; what a writer that died left is ignored and logged.
 
-        Nothing is touched while another process appends or where the directory is read-only.
+        gather: whether `rows` may write cache/rows.parquet, so that thousands of rows are there at once next time.
         Raises DataError where there is no dataset.
         """
         root = Path(root)
@@ -133,10 +134,11 @@ class Dataset:
                 else "Give the directory that holds meta/ and data/.",
             )
         dataset = cls(root, Identity.from_json(read_json(root / IDENTITY)))
+        dataset._gathers = gather
         try:
-            dataset.repair()
-        except (OSError, CorruptEpisode) as error:
-            logger.warning("Leftovers of an interrupted write in %s are ignored: %s", root, error)
+            report_leftovers(root, dataset.identity, len(dataset))
+        except OSError as error:
+            logger.warning("Leftovers of an interrupted write in %s cannot be told: %s", root, error)
         return dataset
 
     def __len__(self) -> int:
@@ -195,7 +197,7 @@ class Dataset:
     def rows(self) -> list[EpisodeRow]:
         """Return what is known about every episode without opening its ticks."""
         if len(self._rows) < self._count:
-            self._rows = dict(enumerate(read_rows(self.root, self._count)))
+            self._rows = dict(enumerate(read_rows(self.root, self._count, self._gathers)))
         return [self._rows[index] for index in range(self._count)]
 
     def append(self, episode: Episode, trace: Tracer = no_trace) -> int:
@@ -305,9 +307,10 @@ class Dataset:
         return summarise(self)
 
     def repair(self, trace: Tracer = no_trace) -> bool:
-        """Remove what an interrupted append left behind and rewrite derived files that are out of date.
+        """Put aside what an interrupted append left behind and rewrite derived files that are out of date.
 
         Returns whether anything had to be done.  Does nothing while another process appends.
+        Raises CorruptEpisode, with nothing changed, where a committed episode lost its row.
         """
         with locked(self.root / IDENTITY) as mine:
             return mine and self._tidy(trace)
@@ -317,30 +320,10 @@ class Dataset:
         before, self._count = self._count, count_episodes(self.root, self._count)
         if self._count > before:
             self._stats = None
-        files = [episode_file(self.root, path, self._count) for path in (DATA_PATH, DECISION_PATH)]
-        for path in (EPISODE_PATH, DATA_PATH, DECISION_PATH):
-            file = episode_file(self.root, path, self._count)
-            files.append(file.with_name(file.name + TEMPORARY))
-        files += pictures.unfinished(self.root, self.identity, self._count)
-        files += [self.root / (str(path) + TEMPORARY) for path in (IDENTITY, INFO, STATS, TASKS)]
-        left = [file for file in files if file.exists()]
-        if left and (beyond := next(later_rows(self.root, self._count), None)) is not None:
-            raise CorruptEpisode(
-                f"{self.root}: episode {beyond} exists, but {EPISODE_PATH.split('/chunk')[0]} has no episode"
-                f" {self._count}; nothing was removed.",
-                "Look with `bora data check`, and restore the missing file from a copy.",
-            )
-        for file in left:
-            file.unlink()
-            trace(f"removed {file.name}")
+        left = leftovers(self.root, self.identity, self._count)
+        require_leftovers(self.root, self._count, left)
         if left:
-            names = ", ".join(str(file.relative_to(self.root)) for file in left)
-            logger.warning(
-                "%s: removed what an interrupted append left of episode %d (%s)",
-                self.root,
-                self._count,
-                names,
-            )
+            put_aside(self.root, left, self._count, trace)
         try:
             stale = read_json(self.root / INFO) != self._header() or not (self.root / STATS).exists()
         except DataError:

@@ -11,17 +11,17 @@ from typing import Any, Literal
 from bora_cli.data.check import check
 from bora_cli.data.copy import Place, Progress, create, no_progress, require_sound
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.exchange import QUARANTINE, link_or_copy, recover, rewrite
+from bora_cli.data.exchange import link_or_copy, recover, rewrite
 from bora_cli.data.files import (
     TEMPORARY,
     Tracer,
     locked,
-    make_directory,
     no_trace,
     read_json,
     read_table,
     write_json,
 )
+from bora_cli.data.leftovers import counted_episodes, new_folder, quarantined
 from bora_cli.data.rows import named_episode, read_row
 from bora_cli.data.salvage import Salvaged, salvage, write_salvaged
 from bora_cli.data.schema import (
@@ -152,7 +152,10 @@ def examine(root: Path, like: Path | None = None, progress: Progress = no_progre
     identity, steps = _identity(root, like)
     rewrites = bool(steps)
     files = _files(root)
-    committed = max((i for i, found in files.items() if any(_is_row(root, p) for p in found)), default=-1)
+    committed = counted_episodes(root) - 1
+    committed = max(
+        committed, max((i for i, found in files.items() if any(_is_row(root, p) for p in found)), default=-1)
+    )
     tasks, told = _tasks(root, files)
     steps += told
     instructions = {number: prompt for prompt, number in tasks.items()}
@@ -322,25 +325,14 @@ def _fill(fresh: Path, root: Path, plan: Plan, progress: Progress) -> None:
 def _put_away(root: Path, target: Path, plan: Plan, *, move: bool) -> None:
     """Bring what is taken out of a dataset into the quarantine folder of `target`."""
     for index, reason in plan.gone.items():
-        folder = _new_folder(root, target, f"episode-{index:06d}")
+        folder = new_folder(root, target, f"episode-{index:06d}")
         for path in plan.files[index]:
-            _bring(path, folder / path.relative_to(root).as_posix().replace("/", "--"), move)
+            _bring(path, folder / quarantined(root, path), move)
         (folder / "reason.txt").write_text(f"{reason}\n")
     if plan.leftovers:
-        folder = _new_folder(root, target, "leftovers")
+        folder = new_folder(root, target, "leftovers")
         for path in plan.leftovers:
-            _bring(path, folder / path.relative_to(root).as_posix().replace("/", "--"), move)
-
-
-def _new_folder(root: Path, target: Path, name: str) -> Path:
-    """Make a folder in the quarantine of `target` beside those that earlier repairs left in `root`."""
-    number = 1
-    unique = name
-    while any((place / QUARANTINE / unique).exists() for place in (root, target)):
-        number += 1
-        unique = f"{name}-{number}"
-    make_directory(target / QUARANTINE / unique)
-    return target / QUARANTINE / unique
+            _bring(path, folder / quarantined(root, path), move)
 
 
 def _bring(path: Path, target: Path, move: bool) -> None:

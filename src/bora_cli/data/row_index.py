@@ -25,9 +25,10 @@ GATHER = 32
 Stamp = tuple[int, int]
 
 
-def read_rows(root: Path, count: int) -> list[EpisodeRow]:
+def read_rows(root: Path, count: int, keep: bool = True) -> list[EpisodeRow]:
     """Return the rows of episodes 0 .. count - 1.
 
+    keep: whether they may be gathered for the next time.
     Raises CorruptEpisode for a row file that cannot be read.
     """
     stamps = _stamps(root)
@@ -37,7 +38,7 @@ def read_rows(root: Path, count: int) -> list[EpisodeRow]:
     read = read_many(root, fresh) if many else [read_row(root, index) for index in fresh]
     known |= {row.index: row for row in read}
     rows = [known[index] for index in range(count)]
-    if len(fresh) >= GATHER:
+    if keep and len(fresh) >= GATHER:
         gather(root, rows)
     return rows
 
