@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.import_npz import import_npz
+from bora_cli.data.import_npz import import_npz, try_npz
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.profiles import load_environment
 from bora_cli.types import Controller
@@ -110,6 +112,9 @@ def test_success_must_be_held(tmp_path: Path) -> None:
             "actions has shape [5, 2]; profile 'point' and lengths ask",
         ),
         ({"init_position": np.zeros((3, 2))}, SchemaMismatch, "init_position has shape [3, 2]"),
+        ({"observations": np.full((5, 3), 1e300)}, DataError, "observations has entries that are no finite"),
+        ({"actions": np.full((5, 3), -1e300)}, DataError, "actions has entries that are no finite numbers"),
+        ({"lengths": np.array([2**63, 2**63], np.uint64)}, SchemaMismatch, "observations has shape [5, 3]"),
         ({"rewards": np.full(5, np.nan)}, DataError, "rewards has entries that are no finite numbers"),
         (
             {},
@@ -143,6 +148,40 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "pickled.npz", lengths=np.array([object()]))
     with pytest.raises(DataError, match=r"pickled.npz is not a .npz file of plain arrays"):
         import_npz(tmp_path / "pickled.npz", tmp_path / "out", profile)
+
+
+def header(*shape: int) -> bytes:
+    """Return the beginning of an array that claims a shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"lengths": b"hello", "observations": b"x", "actions": b"x"},
+        dict.fromkeys(("lengths.npy", "observations.npy", "actions.npy"), header(10**9, 10**6)),
+        {"lengths.npy": header(10**30), "observations.npy": b"", "actions.npy": b"\x93NUMPY"},
+    ],
+    ids=["raw members", "huge header", "torn"],
+)
+def test_an_archive_of_something_else_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(DataError, match=r"a\.npz is not a \.npz file of plain arrays"):
+        import_npz(tmp_path / "a.npz", tmp_path / "out", load_environment(write_profile(tmp_path)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_can_be_tried_without_an_import(tmp_path: Path) -> None:
+    profile = load_environment(write_profile(tmp_path, BY_STATE))
+    with pytest.raises(DataError, match="There is no file"):
+        try_npz(tmp_path / "none.npz", profile)
+    np.savez(tmp_path / "demos.npz", **arrays())
+    assert try_npz(tmp_path / "demos.npz", profile) == [3, 2]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".toml") == ["demos.npz"]
 
 
 def test_a_used_directory_is_refused(tmp_path: Path) -> None:

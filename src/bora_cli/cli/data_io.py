@@ -233,12 +233,15 @@ def _import_npz(ui: Any, source: Path, out: Path, profile: str, dry_run: bool) -
             f"{source} says nothing about what its numbers are.",
             "Name the environment's profile with --profile; `bora profile list` has some.",
         )
-    from bora_cli.data.import_npz import import_npz
+    from bora_cli.data.import_npz import import_npz, try_npz
     from bora_cli.profiles.load import load_environment
 
     environment = load_environment(profile)
     document: dict[str, Any] = {"dataset": str(out), "from": "npz", "profile": profile, "dry_run": dry_run}
-    if not dry_run:
+    if dry_run:
+        lengths = try_npz(source, environment)
+        document |= {"episodes": len(lengths), "ticks": sum(lengths)}
+    else:
         with ui.progress() as progress:
             dataset = import_npz(source, out, environment, progress=progress)
         document |= {"episodes": len(dataset), "ticks": dataset.ticks}

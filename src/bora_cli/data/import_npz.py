@@ -15,6 +15,7 @@ The file has no images.  `bora collect --replay` executes the actions again and 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.data.copy import require_sound
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import new_directory
+from bora_cli.data.untrusted import MALFORMED
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.profiles import EnvProfile
 from bora_cli.types import Bool, Controller, Episode
@@ -64,7 +67,7 @@ def import_npz(path: Path, out: Path, profile: EnvProfile, *, progress: Progress
     nothing is left at `out` then.
     """
     arrays = _read(path, profile)
-    lengths = [int(n) for n in arrays["lengths"]]
+    lengths = arrays["lengths"].tolist()
     with new_directory(out) as fresh:
         dataset = Dataset.create(
             fresh,
@@ -81,7 +84,20 @@ def import_npz(path: Path, out: Path, profile: EnvProfile, *, progress: Progress
             dataset.append(_episode(recording, profile, path.name))
             if progress is not None:
                 progress("import", index + 1, len(lengths))
+        require_sound(fresh, name=path)
     return Dataset.open(out)
+
+
+def try_npz(path: Path, profile: EnvProfile) -> list[int]:
+    """Return how many ticks each episode of a file has, after every check of `import_npz`; writes nothing.
+
+    Raises what `import_npz` raises for the file.
+    """
+    arrays = _read(path, profile)
+    lengths: list[int] = arrays["lengths"].tolist()
+    for index in range(len(lengths)):
+        _recording(arrays, index, sum(lengths[:index]), profile)
+    return lengths
 
 
 def _read(path: Path, profile: EnvProfile) -> Arrays:
@@ -89,10 +105,13 @@ def _read(path: Path, profile: EnvProfile) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        raw = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if raw:
+            raise ValueError(f"{raw[0]} is no array")
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.", "Give the .npz file to import.") from None
-    except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a .npz file of plain arrays ({error}).", _ARRAYS) from error
+    except (*MALFORMED, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is not a .npz file of plain arrays ({error!s:.200}).", _ARRAYS) from error
     missing = [name for name in ("lengths", "observations", "actions") if name not in arrays]
     if missing:
         raise DataError(
@@ -101,7 +120,7 @@ def _read(path: Path, profile: EnvProfile) -> Arrays:
     lengths = arrays["lengths"]
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths) or (lengths < 1).any():
         raise DataError(f"{path}: lengths is not a list of positive whole numbers.", _ARRAYS)
-    count, ticks = len(lengths), int(lengths.sum())
+    count, ticks = len(lengths), sum(lengths.tolist())
     shapes: dict[str, tuple[int, ...]] = {
         "observations": (ticks, len(profile.state.names)),
         "actions": (ticks, profile.action_spec.dim),
@@ -116,9 +135,15 @@ def _read(path: Path, profile: EnvProfile) -> Arrays:
                 f" {list(wanted)}.",
                 "Use the profile of the environment in which it was recorded.",
             )
-        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        if array.dtype.kind not in "fiub" or not _finite(array, stored=not name.startswith(INITIAL)):
             raise DataError(f"{path}: {name} has entries that are no finite numbers.", "Repair the file.")
     return arrays
+
+
+def _finite(array: NDArray[Any], stored: bool) -> bool:
+    """Return whether all numbers are finite, also in the precision in which a dataset stores them."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(np.float32) if stored else array).all())
 
 
 def _recording(arrays: Arrays, index: int, first: int, profile: EnvProfile) -> Recording:
