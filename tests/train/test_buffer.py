@@ -165,6 +165,18 @@ def test_tokens_of_another_backbone_are_not_reused(two: list[Path], backbone: Ba
     assert len(list((dataset.root / "cache").glob("tokens-*.npy"))) == 2
 
 
+def test_tokens_of_a_replaced_episode_are_made_anew(two: list[Path], backbone: Backbone) -> None:
+    """Whoever puts other files in the place of an episode gets the tokens of what is there."""
+    root, other = two
+    before = dataset_tokens(Dataset.open(root), backbone, 1)
+    for folder in ("data", "meta/episodes"):
+        file = Path(folder, "chunk-000/file-000.parquet")
+        shutil.copy(other / file, root / file)
+    after = dataset_tokens(Dataset.open(root), backbone, 1)
+    assert not np.array_equal(before[0, :3], after[0, :3])
+    assert len(list((root / "cache").glob("tokens-*.npy"))) == 2
+
+
 def test_a_dataset_that_cannot_be_written_is_encoded_all_the_same(
     two: list[Path], backbone: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

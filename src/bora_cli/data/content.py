@@ -48,6 +48,15 @@ def episode_hash(root: Path, identity: Identity, index: int) -> str:
     return digest.hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """Return a hash of the bytes of a file (128 hexadecimal digits).  Raises CorruptEpisode where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise CorruptEpisode(f"{path} cannot be read: {error.strerror}.", "Restore it from a copy.") from None
+
+
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file.  Raises CorruptEpisode where it cannot be read."""
     try:

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.data.content import file_hash
 from bora_cli.data.files import TEMPORARY, make_directory, sync_directory
 from bora_cli.data.sources import Source
 
@@ -225,8 +226,7 @@ class FrameCache:
             about = path.stat()
             key = (str(path), about.st_size, about.st_mtime_ns)
             if key not in self._hashes:
-                with open(path, "rb") as file:
-                    self._hashes[key] = hashlib.file_digest(file, "blake2b").hexdigest()
+                self._hashes[key] = file_hash(path)
             digest.update(self._hashes[key].encode())
         return digest.hexdigest()
 

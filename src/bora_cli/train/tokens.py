@@ -1,11 +1,12 @@
 """The token cache: what the frozen backbone says about every recorded tick, computed once.
 
-Valid exactly as long as the backbone is the same: the cache is keyed by the backbone's hash, and reading it under
-another hash is impossible because the file has another name.
+Valid exactly as long as the backbone and the episodes are the same: the file is named after the backbone's hash and
+a hash of the episodes' files, so that tokens of another backbone, or of an episode that was replaced, are never read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Callable
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.data.content import file_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_bytes
+from bora_cli.data.images import source_files
+from bora_cli.data.schema import EPISODE_PATH, episode_file
 from bora_cli.seeds import stream
 from bora_cli.types import U8
 
@@ -41,7 +45,7 @@ def dataset_tokens(
 
     The result is kept beside the dataset, so that each backbone sees each image once.
     """
-    key = f"tokens-{backbone.hash}-{len(dataset)}-{copies}x{SHIFT_PX}.npy"
+    key = f"tokens-{backbone.hash}-{content_of(dataset)}-{copies}x{SHIFT_PX}.npy"
     file = dataset.root / "cache" / key
     if file.is_file():
         cached: F16 = np.load(file)
@@ -62,6 +66,16 @@ def dataset_tokens(
     except OSError as error:
         log.warning("Tokens are not cached beside the dataset: %s", error)
     return tokens
+
+
+def content_of(dataset: Dataset) -> str:
+    """Return a hash of all that tokens are made from, the files with ticks and images and the rows (12 digits)."""
+    digest = hashlib.blake2b(f"{len(dataset)}".encode(), digest_size=6)
+    for i in range(len(dataset)):
+        row = episode_file(dataset.root, EPISODE_PATH, i)
+        for path in (row, *source_files(dataset.root, dataset.identity, i)):
+            digest.update(file_hash(path).encode())
+    return digest.hexdigest()
 
 
 def encode(backbone: Backbone, images: U8, prompts: list[str]) -> F16:
