@@ -123,15 +123,6 @@ class Observation:
     t: float = 0.0
 
 
-@dataclass(frozen=True)
-class ActionChunk:
-    """A planned sequence of actions: values float32 [H, A] in the units of `spec`, one row per tick of dt seconds."""
-
-    values: F32
-    spec: ActionSpec
-    dt: float
-
-
 @dataclass
 class Decision:
     """One inference of the policy; the row of the decision log.

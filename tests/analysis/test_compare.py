@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bora_cli.analysis.compare import compare, grouped_counts, sentence, sign_test
 from bora_cli.analysis.compare_figure import comparison
-from bora_cli.analysis.compare_sources import Condition, Trial, load_all, load_run, unique_names
+from bora_cli.analysis.compare_sources import Condition, Trial, load_run, together, unique_names
 from bora_cli.analysis.style import png
 from bora_cli.errors import DataError
 from bora_cli.evaluate.evaluate import EvalJob, EvalResult
@@ -54,12 +54,14 @@ def test_the_sign_test_agrees_with_the_binomial():
     assert sign_test(3000, 2000) < 1e-40
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_the_sign_test_does_not_know_who_is_who(won, lost):
     assert sign_test(won, lost) == sign_test(lost, won)
     assert 0 < sign_test(won, lost) <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_exchanging_the_two_turns_the_difference_around(outcomes):
     mine, other = ("".join("-+"[x] for x in side) for side in zip(*outcomes, strict=True))
@@ -148,20 +150,24 @@ def test_runs_of_several_training_seeds_are_drawn_seed_by_seed():
     assert counts.mean() == pytest.approx(1, abs=0.15)
 
 
+def joined(*paths):
+    return together([load_run(p) for p in paths], unique_names(paths))
+
+
 def test_demo_runs_are_pooled_and_policies_of_one_name_are_not(tmp_path):
     for seed in (0, 1):
         root = tmp_path / f"run-{seed}"
         evaluation(root / "evaluations" / "cp_base-standard.json", "+--", first=1000 * seed)
         evaluation(root / "evaluations" / "bora_full-standard.json", "++-", first=1000 * seed)
         (root / "demo.json").write_text(json.dumps({"seed": seed}))
-    pooled = compare(load_all([tmp_path / "run-0", tmp_path / "run-1"]), rng=rng())
+    pooled = compare(joined(tmp_path / "run-0", tmp_path / "run-1"), rng=rng())
     assert [(r.system, r.k, r.n) for r in pooled.rows] == [("CP Base", 2, 6), ("BORA-Full", 4, 6)]
     assert pooled.pairs[0].seeds == 2
     a = evaluation(tmp_path / "a.json", "+-", checkpoint="one/policy")
     b = evaluation(tmp_path / "b.json", "++", checkpoint="two/policy")
-    assert {t.system for t in load_all([a, b])} == {"a", "b"}
+    assert {t.system for t in joined(a, b)} == {"a", "b"}
     with pytest.raises(DataError, match="one system to compare, policy"):
-        load_all([a])
+        joined(a)
 
 
 def test_recorded_datasets_can_be_compared(toy_demos, tmp_path):

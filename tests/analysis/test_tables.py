@@ -3,13 +3,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bora_cli.analysis.summary import Cell, RunSummary, SwapScore
+from bora_cli.analysis.summary import SwapScore
 from bora_cli.analysis.tables import (
     cells,
     comparisons,
     critic_summary,
     human,
-    markdown_table,
     read_results,
     write_results,
 )
@@ -95,13 +94,3 @@ def test_critic_summary_leaves_out_what_it_cannot_know():
     assert (c.auroc, c.late_drop, c.ece, c.bias) == ((), None, None, None)
     with pytest.raises(DataError, match="A person had a share in every traced episode"):
         critic_summary(table.with_columns(intervened=True), rng=np.random.default_rng(0))
-
-
-def test_markdown_table_gives_counts_and_intervals():
-    s = RunSummary(
-        "a", 0, cells=(Cell("cp_base", "standard", "none", 5, 10), Cell("x", "unseen", "none", 0, 4))
-    )
-    assert markdown_table(s) == (
-        "| method | standard, gap none | unseen, gap none |\n|---|---|---|\n"
-        "| CP Base | 5/10 = 50 % [24, 76] | - |\n| x | - | 0/4 = 0 % [0, 49] |\n"
-    )

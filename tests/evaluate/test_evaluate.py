@@ -21,7 +21,6 @@ from bora_cli.evaluate.evaluate import (
     acting_policy,
     checkpoint_hash,
     evaluate,
-    recorded_episodes,
 )
 from bora_cli.evaluate.film import film
 from bora_cli.evaluate.metrics import wilson
@@ -84,7 +83,7 @@ def test_two_policies_meet_the_same_noise(toy_policy: Path, pushed: Path, tmp_pa
     runs = {"base": toy_policy, "pushed": pushed}
     for name, policy in runs.items():
         run(policy, record=tmp_path / name)
-    episodes = {name: recorded_episodes(tmp_path / name) for name in runs}
+    episodes = {name: list(Dataset.open(tmp_path / name).episodes(images=False)) for name in runs}
     for base, other in zip(episodes["base"], episodes["pushed"], strict=True):
         first = [(d.noise_seed, d.t_start) for d in base.decisions]
         assert first == [(d.noise_seed, d.t_start) for d in other.decisions][: len(first)]
@@ -97,7 +96,7 @@ def test_two_policies_meet_the_same_noise(toy_policy: Path, pushed: Path, tmp_pa
 def test_lambda_can_be_overridden_for_one_evaluation(toy_policy: Path, pushed: Path, tmp_path: Path) -> None:
     def lams(name: str, **options: Any) -> set[float]:
         run(pushed, 1, record=tmp_path / name, **options)
-        return {d.lam for e in recorded_episodes(tmp_path / name) for d in e.decisions}
+        return {d.lam for e in Dataset.open(tmp_path / name).episodes(images=False) for d in e.decisions}
 
     assert lams("own") == {0.5}
     assert lams("none", lam=0.0) == {0.0}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bora_cli.analysis.bootstrap import F64, Estimate, interval, ratio_estimate
 from bora_cli.analysis.compare_sources import Condition, Trial, conditions
-from bora_cli.analysis.wording import percent, points
+from bora_cli.analysis.wording import points
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import Difference, paired_difference, wilson
 
@@ -159,11 +159,6 @@ def sentence(pair: Pair) -> str:
         told = "" if h.lo > 0 or h.hi < 0 else ", not larger than noise"
         text += f" Human share {points(h.value)} points [{points(h.lo)}, {points(h.hi)}]{told}."
     return text
-
-
-def summary_line(row: Row) -> str:
-    """Return `k/n = p % [lo, hi]` of a row."""
-    return f"{row.k}/{row.n} = {percent(row.k / row.n)} [{round(100 * row.lo)}, {round(100 * row.hi)}]"
 
 
 def _require_pairs(system: str, against: str, table: dict[tuple[str, Condition], dict[Key, Trial]]) -> None:

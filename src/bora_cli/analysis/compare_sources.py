@@ -56,17 +56,12 @@ class Trial:
     identity: str = ""
 
 
-def load_all(paths: Sequence[Path]) -> list[Trial]:
-    """Read all runs; different systems of one name get the name of their source instead.
-
-    Methods of several demo runs are pooled, each run being one training seed.
-    Raises DataError for what cannot be read, and where fewer than two systems were found.
-    """
-    return together([load_run(Path(p)) for p in paths], unique_names([Path(p) for p in paths]))
-
-
 def together(sources: Sequence[Sequence[Trial]], names: Sequence[str]) -> list[Trial]:
-    """Join the trials of several sources; names: what to call each source where systems must be told apart."""
+    """Join the trials of several sources; different systems of one name get the name of their source instead.
+
+    names: of the sources.  Methods of several demo runs are pooled, each run being one training seed.
+    Raises DataError where fewer than two systems were found.
+    """
     seen: set[tuple[str, Condition, int, int]] = set()
     identities: dict[str, str] = {}
     clash = False

@@ -17,13 +17,11 @@ from bora_cli.analysis.summary import (
     CriticSummary,
     Human,
     ReliabilityBin,
-    RunSummary,
     SwapScore,
-    method_title,
 )
 from bora_cli.analysis.traces import autonomous, outcomes
 from bora_cli.errors import DataError
-from bora_cli.evaluate.metrics import Result, intervened, paired_difference, success_rows, takeovers, wilson
+from bora_cli.evaluate.metrics import Result, intervened, paired_difference, success_rows, takeovers
 
 RESULT_SCHEMA: dict[str, pl.DataType] = {
     "method": pl.String(),
@@ -159,22 +157,3 @@ def critic_summary(
         warning=early_warning.early_warning(alone, rng=rng) if enough else None,
         intervals={name: (e.lo, e.hi) for name, e in told.items() if e is not None},
     )
-
-
-def markdown_table(summary: RunSummary) -> str:
-    """Return the success table as Markdown: a row per method, a column per setting, `k/n = p % [lo, hi]`."""
-    settings = summary.settings()
-    head = ["method", *(f"{setting}, gap {gap}" for setting, gap in settings)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for method in summary.methods():
-        row = [method_title(method)]
-        for setting, gap in settings:
-            c = summary.cell(method, setting, gap)
-            row.append(_count(c.k, c.n) if c else "-")
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _count(k: int, n: int) -> str:
-    lo, hi = wilson(k, n)
-    return f"{k}/{n} = {100 * k / n:.0f} % [{100 * lo:.0f}, {100 * hi:.0f}]" if n else "0/0"

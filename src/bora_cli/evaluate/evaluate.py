@@ -13,7 +13,6 @@ import torch
 
 from bora_cli.checkpoint import load_trained, read_config
 from bora_cli.control.loop import roll_out
-from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError
 from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.guard import sim_profile
@@ -203,11 +202,6 @@ def image_side(spec: PolicySpec, what: Path) -> int:
             "Train on square images.",
         )
     return height
-
-
-def recorded_episodes(path: Path) -> list[Episode]:
-    """Return the episodes of a recorded evaluation, without images."""
-    return list(Dataset.open(path).episodes(images=False))
 
 
 def _warnings(provenance: dict[str, Any], task: str, seeds: Sequence[int]) -> list[str]:
