@@ -188,6 +188,31 @@ def test_an_object_in_the_bin_is_not_placed_while_the_hand_is_there() -> None:
     assert sim.privileged().progress < 1.0
 
 
+def put(sim: Simulation, name: str, height: float) -> None:
+    """Move an object, upright and at rest, above the middle of the bin."""
+    joint = sim.model.joint(name)
+    address, speed = joint.qposadr[0], joint.dofadr[0]
+    sim.data.qpos[address : address + 7] = [*sim.data.body("bin").xpos[:2], height, 1.0, 0.0, 0.0, 0.0]
+    sim.data.qvel[speed : speed + 6] = 0.0
+    mujoco.mj_forward(sim.model, sim.data)
+
+
+def test_the_wrong_object_on_top_of_the_right_one_is_no_success() -> None:
+    sim = Simulation("pick_place")
+    sim.prepare(610_403)
+    item = sim.layout.item
+    assert item.other is not None
+    floor = 0.008 + item.half_height
+    put(sim, "object", floor + 0.001)
+    assert go_on(sim, "open", 0.0, 1).reward < 0
+    put(sim, "object", floor)
+    put(sim, "decoy", floor + item.half_height + item.other.half_height + 0.001)
+    result = go_on(sim, "open", 0.0, 12)
+    assert sim.data.site("decoy").xpos[2] > 0.05, "it fell off, so this scene shows nothing"
+    assert result.terminated
+    assert not result.success
+
+
 def test_what_drops_into_the_bin_comes_to_rest() -> None:
     sim = Simulation("pick_place")
     for seed in range(610_403, 610_409):

@@ -142,6 +142,32 @@ def test_restore_continues_bit_by_bit(task: str) -> None:
     np.testing.assert_array_equal(sim.observe(images=False).state, end[2])
 
 
+@pytest.mark.parametrize(
+    ("made_by", "named"),
+    [
+        (Simulation("press_button"), "task press_button"),
+        (Simulation("pick_toy", setting="unseen"), "setting unseen"),
+        (Simulation("pick_toy", gap="latency@2"), "gap latency@2"),
+    ],
+    ids=["task", "setting", "gap"],
+)
+def test_a_snapshot_of_something_else_is_refused_and_changes_nothing(made_by: Simulation, named: str) -> None:
+    made_by.prepare(610_011)
+    snapshot = made_by.snapshot()
+    sim = Simulation("pick_toy")
+    with pytest.raises(ConfigError, match=f"The snapshot was taken of {named}"):
+        sim.restore(snapshot)
+    with pytest.raises(ConfigError, match="no scene yet"):
+        sim.snapshot()
+    expert_actions(sim, 610_009, 3)
+    before = sim.snapshot()
+    with pytest.raises(ConfigError, match=r"Restore it into a Simulation with these arguments\."):
+        sim.restore(snapshot)
+    after = sim.snapshot()
+    np.testing.assert_array_equal(after.physics, before.physics)
+    assert (after.scene_seed, after.tick, after.pending.shape) == (610_009, 3, (0, 18))
+
+
 def test_no_gap_changes_nothing() -> None:
     plain, none = Simulation("pick_toy"), Simulation("pick_toy", gap="none")
     np.testing.assert_array_equal(expert_actions(plain, 610_011, 10), expert_actions(none, 610_011, 10))

@@ -232,6 +232,9 @@ class Simulation:
         physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, physics, kind)
         return Snapshot(
+            task=self.task,
+            setting=self.setting,
+            gap=self.gap.identity,
             scene_seed=int(self._scene_seed or 0),
             physics=physics,
             position=self._position.copy(),
@@ -245,7 +248,17 @@ class Simulation:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Return to a snapshot of this task, setting and gap; the scene is rebuilt if it is another one."""
+        """Return to a snapshot of this task, setting and gap; the scene is rebuilt if it is another one.
+
+        Raises ConfigError for a snapshot of another task, setting or gap, with the simulation unchanged.
+        """
+        for name, mine in (("task", self.task), ("setting", self.setting), ("gap", self.gap.identity)):
+            its = getattr(snapshot, name)
+            if its != mine:
+                raise ConfigError(
+                    f"The snapshot was taken of {name} {its}; expected {mine}.",
+                    "Restore it into a Simulation with these arguments.",
+                )
         if snapshot.scene_seed != self._scene_seed:
             self._build(snapshot.scene_seed)
         self._position, self._rotation = snapshot.position.copy(), snapshot.rotation.copy()

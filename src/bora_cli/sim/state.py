@@ -59,10 +59,13 @@ class Privileged:
 class Snapshot:
     """A complete state of a simulation.
 
-    physics: float64, MuJoCo's integration state.  pending: float64 [ticks of latency, 18], commands that are
-    still on their way, oldest first.
+    task, setting, gap: identities of what it was taken of.  physics: float64, MuJoCo's integration state.
+    pending: float64 [ticks of latency, 18], commands that are still on their way, oldest first.
     """
 
+    task: str
+    setting: str
+    gap: str
     scene_seed: int
     physics: F64
     position: F64

@@ -102,7 +102,7 @@ class PlaceItem:
 class PickPlace:
     """Two objects stand beside a bin; success is the right one at rest in it, the hand away.
 
-    The wrong object in the bin ends the episode without success.
+    The wrong object in the bin, also on top of the right one, ends the episode without success.
     """
 
     name = "pick_place"
@@ -166,8 +166,8 @@ class PickPlace:
             _add_object(spec, item.other, "decoy", "decoy")
 
     def progress(self, model: mujoco.MjModel, data: mujoco.MjData, start: F64) -> float:
-        """Return 0.4 for a lifted object, 0.7 for one above the bin, 0.9 for one in it, 1 once it rests there
-        and the hand is away."""
+        """Return 0.4 for a lifted object, 0.7 for one above the bin, 0.9 for one in it, 1 once it rests there,
+        the hand is away and the wrong one not there too."""
         here, goal = data.site("target").xpos, data.body("bin").xpos
         if not _inside(here, goal):
             lifted = float(np.clip((here[2] - start[2]) / LIFT, 0.0, 1.0))
@@ -178,12 +178,14 @@ class PickPlace:
             return 0.7 + 0.2 * float(np.clip((CARRY - here[2]) / (CARRY - LOW), 0.0, 1.0))
         rests = float(np.linalg.norm(data.joint("object").qvel[:3])) < RESTING
         away = float(np.linalg.norm(here - data.site("tool").xpos)) > AWAY
-        return 1.0 if rests and away and not hand_touches(data, "object") else 0.9
+        alone = not _inside(data.site("decoy").xpos, goal)
+        return 1.0 if rests and away and alone and not hand_touches(data, "object") else 0.9
 
     def lost(self, data: mujoco.MjData) -> bool:
         """Return whether the object has fallen off the table, or the wrong one was dropped into the bin."""
         decoy = data.site("decoy").xpos
-        wrong = _inside(decoy, data.body("bin").xpos) and decoy[2] < LOW and not hand_touches(data, "decoy")
+        settled = decoy[2] < LOW or float(np.linalg.norm(data.joint("decoy").qvel[:3])) < RESTING
+        wrong = _inside(decoy, data.body("bin").xpos) and settled and not hand_touches(data, "decoy")
         return bool(wrong or data.site("target").xpos[2] < -0.05)
 
     def yaw(self, model: mujoco.MjModel, data: mujoco.MjData) -> float:
