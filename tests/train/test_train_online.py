@@ -3,83 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from online_rounds import OUT, enter_toy_world, instant_training, judged_by, start
 
-from bora_cli.algos.bora_online import OnlineConfig
-from bora_cli.checkpoint import Trained, load_trained
+from bora_cli.checkpoint import load_trained
 from bora_cli.data import files
 from bora_cli.data.dataset import Dataset
-from bora_cli.errors import ConfigError
 from bora_cli.models.vlm import Backbone
-from bora_cli.profiles import find_profile, load_profile
 from bora_cli.seeds import RANGES
 from bora_cli.train import online
-from bora_cli.train.online import run_rounds
-from bora_cli.train.residual import fresh_residual
 from bora_cli.types import Episode
-from toy_world import MAX_TICKS, TASK, ToyRig, ToyWatcher, Verdict, move_into_toy_world, weights
-
-OUT = Path("online")
+from toy_world import MAX_TICKS, ToyRig, ToyWatcher, Verdict, weights
 
 
 class Killed(BaseException):
     """Stands for a process that ended here."""
 
 
-@dataclass
-class Judgement:
-    successes: int
-
-
-class Judge:
-    """Stands in for `evaluate`: gives the old and the new policy of each round their numbers of successes."""
-
-    def __init__(self, *rounds: tuple[int, int]) -> None:
-        self.rounds = rounds
-        self.asked: list[tuple[Path, list[int]]] = []
-
-    def __call__(self, checkpoint: Path, *, scenes: list[int], label: str, **_: Any) -> Judgement:
-        self.asked.append((checkpoint, list(scenes)))
-        number = int(label.removeprefix("release test ").partition(",")[0])
-        pair = self.rounds[min(number, len(self.rounds)) - 1]
-        return Judgement(pair[label.endswith("new policy")])
-
-
 @pytest.fixture(autouse=True)
 def toy_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    move_into_toy_world(monkeypatch)
-    monkeypatch.setattr("bora_cli.train.residual.OnlineConfig", lambda **k: OnlineConfig(updates=20, **k))
-    monkeypatch.chdir(tmp_path)
-
-
-def start(policy: Path, out: Path = OUT, **options: Any) -> dict[str, Any]:
-    return run_rounds(policy, task=TASK, out=out, **{"gap": "bias", "episodes": 3, **options})
-
-
-def judged_by(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[int, int]) -> Judge:
-    judge = Judge(*rounds)
-    monkeypatch.setattr(online, "evaluate", judge)
-    return judge
-
-
-def instant_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace training by a residual whose size tells how many episodes it has seen."""
-
-    def fit(base: Trained, episodes: Path, *_: Any, **__: Any) -> tuple[Trained, dict[str, Any]]:
-        residual = fresh_residual(base.spec.action, base.actor, "constant", 0)
-        with torch.no_grad():
-            residual.offset.fill_(0.01 * len(Dataset.open(episodes)))
-        return replace(base, residual=residual, lam=1.0), {}
-
-    monkeypatch.setattr(online, "fit_residual", fit)
+    enter_toy_world(monkeypatch, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ resumption
@@ -325,88 +273,6 @@ def test_between_the_episodes_no_backbone_runs(toy_policy: Path, monkeypatch: py
 
     monkeypatch.setattr(online, "fit_residual", guarded)
     assert start(toy_policy, rounds=1)["rounds"][0]["released"] is True
-
-
-# --------------------------------------------------------------------------------------------- refusals
-
-
-def test_another_job_is_refused(toy_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    instant_training(monkeypatch)
-    judged_by(monkeypatch, (0, 1))
-    start(toy_policy, rounds=1, episodes=1)
-    with pytest.raises(ConfigError, match=r"online holds another online run \(episodes 1 there, 2 asked\)"):
-        start(toy_policy, rounds=1, episodes=2)
-    with pytest.raises(ConfigError, match=r"gap 'bias@1\.0' there, 'none@1\.0' asked"):
-        start(toy_policy, rounds=1, episodes=1, gap="none")
-    with pytest.raises(ConfigError, match=r"checkpoint_hash '\w{12}' there"):
-        start(OUT / "policy", rounds=1, episodes=1)
-    assert len(Dataset.open(OUT / "episodes")) == 1
-
-
-def test_a_run_keeps_to_its_offline_data_and_a_control_needs_none(
-    toy_policy: Path, toy_demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    instant_training(monkeypatch)
-    judged_by(monkeypatch, (0, 1))
-    start(toy_policy, rounds=1, episodes=1, data=[toy_demos])
-    moved = shutil.copytree(toy_demos, tmp_path / "moved")
-    start(toy_policy, rounds=1, episodes=1, data=[moved])  # the same episodes
-    with pytest.raises(ConfigError, match=r"data_hash '\w{12}' there"):
-        start(toy_policy, rounds=1, episodes=1, data=[OUT / "episodes"])
-    homeless = shutil.copytree(toy_policy, tmp_path / "homeless")
-    config = json.loads((homeless / "config.json").read_text())
-    config["provenance"]["data"] = [str(tmp_path / "nowhere")]
-    (homeless / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=r"trained on .*nowhere, where nothing is now"):
-        start(homeless, out=tmp_path / "asked", rounds=1, episodes=1)
-    assert not (tmp_path / "asked").exists()
-    start(homeless, out=tmp_path / "control", rounds=1, episodes=1, method="bc_interventions")
-
-
-def test_a_run_keeps_to_a_profile_and_to_the_images_of_its_policy(
-    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    instant_training(monkeypatch)
-    judged_by(monkeypatch, (0, 1))
-    text = find_profile("sim").read_text()
-    slow = tmp_path / "slow.toml"
-    slow.write_text(text.replace('tcp_speed = "0.4331 m/s"', 'tcp_speed = "0.1 m/s"'))
-    asked: list[tuple[Any, ...]] = []
-
-    def noted(*asking: Any) -> ToyRig:
-        asked.append(asking)
-        return ToyRig()
-
-    monkeypatch.setattr(online, "simulation", noted)
-    job = start(toy_policy, rounds=1, episodes=1, profile=str(slow))["job"]
-    assert (job["profile"], job["profile_hash"]) == (str(slow), load_profile(slow).hash)
-    assert job["image_size"] == load_trained(toy_policy).spec.image_size[0] == 64
-    assert {a[3:] for a in asked} == {(64, str(slow), job["profile_hash"])}
-    episode = Dataset.open(OUT / "episodes").episode(0, images=False)
-    assert episode.meta["profile_hash"] == job["profile_hash"]
-
-
-def test_a_directory_in_use_is_refused(toy_policy: Path) -> None:
-    OUT.mkdir()
-    (OUT / "thesis.tex").write_text("important")
-    with pytest.raises(ConfigError, match="online is not empty and holds no online run"):
-        start(toy_policy)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"method": "bara"}, r"Unknown online method 'bara'\. Methods: bora, bc_interventions\."),
-        ({"seed": 100}, r"Seed 100 with episodes 0\.\.39 is outside the release scenes"),
-        ({"episodes": 501}, r"episodes 0\.\.1001 is outside the online scenes"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_runs(
-    toy_policy: Path, options: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said):
-        start(toy_policy, **options)
-    assert not OUT.exists()
 
 
 def test_the_manifest_is_readable(toy_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
