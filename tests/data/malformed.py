@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 Damage = Callable[[Path], object]
 DATA = "data/chunk-000/file-001.parquet"
 ROW = "meta/episodes/chunk-000/file-001.parquet"
+FIRST = "data/chunk-000/file-000.parquet"
 LOG = "decisions/chunk-000/file-000.parquet"
 VIDEO = "videos/observation.images.scene/chunk-000/file-001.mp4"
 
@@ -399,6 +400,89 @@ CASES: dict[str, tuple[str, Damage, str]] = {
     "log torn": ("png", cut(LOG, 0.5), "decisions/chunk-000/file-000.parquet cannot be read"),
     "log too short": ("png", table(LOG, lambda t: t.slice(1)), "It has 1 decisions on disk; its row says 2"),
     "log beyond the end": ("png", values(LOG, "t_start", put(1, 60)), "Decisions start at ticks [0, 60]"),
+    # what follows from the rest, and what no recording can say
+    "phase unknown": ("png", values(DATA, "phase", put(1, 200)), "phase is 200 at tick 1; expected 0 to 4"),
+    "intervention lies": ("png", values(DATA, "intervention", np.invert), "intervention is True at tick 0"),
+    "done lies": ("png", values(DATA, "next.done", np.invert), "next.done is True at tick 0; expected False"),
+    "success lies": ("png", values(DATA, "next.success", np.invert), "next.success is True at tick 0"),
+    "decision unknown": (
+        "png",
+        values(FIRST, "decision_id", put(1, 99)),
+        "decision_id is 99 at tick 1; expected 0",
+    ),
+    "place unknown": ("png", values(FIRST, "inner_index", put(1, 77)), "inner_index is 77 at tick 1"),
+    "late clock": (
+        "png",
+        values(DATA, "timestamp", lambda t: t + 1000),
+        "Time starts at 1000 s; expected 0 s",
+    ),
+    "half a command": (
+        "png",
+        vectors("action.human", put((5, 1), np.nan)),
+        "action.human has 1 NaN at tick 5",
+    ),
+    "log weight": ("png", values(LOG, "lam", put(0, np.nan)), "NaN or infinite numbers in 'lam'"),
+    "log executed": (
+        "png",
+        values(LOG, "executed", put(0, 99)),
+        "Decision 0 executed 99 ticks; expected 0 to 4",
+    ),
+    "log executed less": ("png", values(LOG, "executed", put(0, -1)), "Decision 0 executed -1 ticks"),
+    "log planned": ("png", values(LOG, "planned", put(0, 0)), "Decision 0 plans 0 ticks; expected 1 to 8"),
+    "log numbers": (
+        "png",
+        values(LOG, "decision_id", put(1, 0)),
+        "decision_id of the decision log is [0, 0]",
+    ),
+    "log of another episode": (
+        "png",
+        values(LOG, "episode_index", lambda a: a + 3),
+        "episode_index of the decision log is [3, 3]; expected [0, 0]",
+    ),
+    "log lacks a column": ("png", table(LOG, lambda t: t.drop_columns(["closed"])), "has no column 'closed'"),
+    "log of texts": (
+        "png",
+        column(LOG, "t_start", lambda c: pa.array(["a"] * len(c))),
+        "Column t_start of the decision log is string; expected int64",
+    ),
+    "log closed": (
+        "png",
+        column(LOG, "closed", lambda c: pa.array(["banana"] * len(c))),
+        "Decisions closed with 'banana'; expected one of horizon",
+    ),
+    "log too narrow": (
+        "png",
+        column(LOG, "base", lambda c: pa.array([[1.0]] * len(c), c.type)),
+        "The decision log cannot be read: cannot reshape",
+    ),
+    "log tokens": (
+        "png",
+        column(LOG, "tokens_shape", lambda c: pa.array([[999, 999]] * len(c), c.type)),
+        "The decision log cannot be read: cannot reshape",
+    ),
+    "tasks twice": (
+        "png",
+        table("meta/tasks.parquet", lambda t: pa.concat_tables([t, t])),
+        "meta/tasks.parquet has 2 rows for 1 instructions and 1 numbers",
+    ),
+    "groups beyond": (
+        "png",
+        key("action_spec.groups", {"arm": [0, 99]}),
+        "meta/bora.json: group 'arm' of action_spec is actions 0 to 99; there are 3",
+    ),
+    "row without statistics": (
+        "png",
+        column(ROW, "stats/action/mean", lambda c: pa.nulls(1, c.type)),
+        "Its row is wrong about action",
+    ),
+    "row of other statistics": (
+        "png",
+        column(ROW, "stats/action/mean", lambda c: pa.array([[99.0] * 3], c.type)),
+        "Its row is wrong about action",
+    ),
+    "header of texts": ("png", info("total_episodes", "four"), "total_episodes is 'four'; expected 4"),
+    "header below zero": ("png", info("total_frames", -4), "meta/info.json: total_frames is -4; expected 24"),
+    "video longer than its rows": ("video", video((30, 6, 8, 3)), "has 30 frames; expected 7"),
     # videos
     "video missing": ("video", gone(VIDEO), "file-001.mp4 is missing"),
     "video torn": ("video", cut(VIDEO, 0.5), "file-001.mp4 cannot be decoded"),

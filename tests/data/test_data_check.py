@@ -16,7 +16,7 @@ from episode_factory import SPEC, H, P, make_dataset, make_decision, make_episod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bora_cli.data import episode_check
+from bora_cli.data import decision_check
 from bora_cli.data.check import Finding, check
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.repair import repair
@@ -245,7 +245,7 @@ def test_wrong_statistics_are_found_and_repair_is_the_remedy(
 def test_statistics_of_an_append_that_came_meanwhile_are_not_wrong(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = episode_check.decision_problems
+    look = decision_check.decision_problems
 
     def append_and_look(*about: Any) -> Iterator[Any]:
         monkeypatch.undo()

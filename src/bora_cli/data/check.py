@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bora_cli.data.episode_check import Problem, decision_problems, tick_problems
+from bora_cli.data.decision_check import decision_problems, log_problem
+from bora_cli.data.episode_check import Problem, derived_problem, row_problem, tick_problems
 from bora_cli.data.files import TEMPORARY, read_json, read_table
 from bora_cli.data.images import read_frames
 from bora_cli.data.rows import EpisodeRow, count_episodes, histogram_column, named_episode, read_row
@@ -25,11 +26,14 @@ from bora_cli.data.schema import (
     Identity,
     episode_file,
     header,
+    video_file,
 )
 from bora_cli.data.statistics import differences
-from bora_cli.data.tables import column_array
+from bora_cli.data.tables import column_array, decisions_from_table
 from bora_cli.data.tasks import read_tasks
+from bora_cli.data.video import frame_count
 from bora_cli.errors import DataError
+from bora_cli.types import Decision
 
 Severity = Literal["error", "warning"]
 _RESTORE = "Restore the file from a copy."
@@ -70,9 +74,12 @@ def check(root: Path | str, images_per_episode: int | None = 3) -> list[Finding]
     indices = _indices(root)
     findings += _strangers(root)
     findings += _gaps_in(indices)
+    findings += _groups(identity)
     tasks: dict[str, int] | None = None
     try:
         tasks = read_tasks(root / TASKS)
+        if message := ambiguous_tasks(root):
+            findings.append(Finding("error", None, message, _RENEW))
     except Exception as error:  # pyarrow raises many kinds
         findings.append(Finding("error", None, f"{TASKS} cannot be read: {error}.", _RESTORE))
     rows: list[EpisodeRow] = []
@@ -154,14 +161,24 @@ def _episode(
     try:
         data = read_table(path, identity.numeric)
         columns = {name: column_array(data[name]) for name in identity.numeric}
+        problems = list(tick_problems(columns, row, identity, tasks))
+        decisions: list[Decision] = []
         if row.decisions:
             log = read_table(episode_file(root, DECISION_PATH, row.index))
-            yield from decision_problems(log, row)
-        problems = list(tick_problems(columns, row, identity, tasks))
+            strange = log_problem(log, row.index, identity.spec.dim)
+            whole = log.num_rows == row.decisions
+            problems += [strange] if strange and whole else list(decision_problems(log, row))
+            decisions = [] if strange else decisions_from_table(log, identity.spec.dim)
+        if not _errors(problems) and (wrong := derived_problem(columns, row, identity, decisions)):
+            problems.append(wrong)
+        if not _errors(problems):
+            stored = read_table(episode_file(root, EPISODE_PATH, row.index))
+            if wrong := row_problem(stored.to_pylist()[0], columns, row):
+                problems.append(wrong)
+            else:
+                histograms = ["episode_index", *map(histogram_column, identity.cameras)]
+                totals.add(data, stored.select(histograms))
         yield from problems
-        if not any(problem.severity == "error" for problem in problems):
-            histograms = ["episode_index", *map(histogram_column, identity.cameras)]
-            totals.add(data, read_table(episode_file(root, EPISODE_PATH, row.index), histograms))
     except DataError as error:
         yield Problem("error", error.message, error.hint)
         return
@@ -174,8 +191,39 @@ def _episode(
     for camera in identity.cameras:
         try:
             read_frames(root, identity, row.index, camera, some.tolist())
+            frames = frame_count(video_file(root, camera, row.index)) if identity.video else row.length
+            if frames != row.length:
+                video = video_file(Path(), camera, row.index)
+                yield Problem("error", f"{video} has {frames} frames; expected {row.length}.", _RESTORE)
         except DataError as error:
             yield Problem("error", error.message, error.hint)
+
+
+def _errors(problems: list[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)
+
+
+def _groups(identity: Identity) -> Iterator[Finding]:
+    spec = identity.spec
+    for name, (start, stop) in spec.groups.items():
+        if not 0 <= start < stop <= spec.dim:
+            message = f"{IDENTITY}: group '{name}' of action_spec is actions {start} to {stop};"
+            yield Finding("error", None, f"{message} there are {spec.dim}.", _RESTORE)
+
+
+def ambiguous_tasks(root: Path) -> str:
+    """Return what makes the table of instructions ambiguous, "" where nothing does."""
+    rows = read_table(root / TASKS).num_rows if (root / TASKS).exists() else 0
+    tasks = read_tasks(root / TASKS)
+    odd = [key for key, n in tasks.items() if not isinstance(key, str) or not isinstance(n, int) or n < 0]
+    if odd:
+        return f"{TASKS} has no number or no instruction in the row of {odd[0]!r}."
+    if not rows == len(tasks) == len(set(tasks.values())):
+        numbers = len(set(tasks.values()))
+        return (
+            f"{TASKS} has {rows} rows for {len(tasks)} instructions and {numbers} numbers; expected one each."
+        )
+    return ""
 
 
 def _derived(
@@ -192,6 +240,12 @@ def _derived(
         return
     expected = header(identity, episodes, ticks, len(tasks or {}))
     totals = ["total_episodes", "total_frames", "splits", *(["total_tasks"] if tasks is not None else [])]
+    for name in totals:
+        found = info.get(name)
+        if name != "splits" and (isinstance(found, bool) or not isinstance(found, int) or found < 0):
+            message = f"{INFO}: {name} is {found!r:.60}; expected {expected[name]}."
+            yield Finding("error", None, message, _TIDY)
+            return
     wrong = [
         f"{name} {info.get(name)}, found {expected[name]}"
         for name in totals

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bora_cli.data.rows import EpisodeRow
-from bora_cli.data.schema import Identity
-from bora_cli.types import Controller
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from bora_cli.data.schema import SCALARS, VECTORS, Identity
+from bora_cli.data.stats import exact_stats
+from bora_cli.data.tables import column_array, data_table
+from bora_cli.types import Controller, Decision, Episode
 
 Columns = dict[str, NDArray[Any]]
 _RESTORE = "Restore the data file from a copy."
 _RECORD = "Leave the episode out of training, and repair what recorded it."
+_AGAIN = "`bora data repair` computes it again from what was recorded."
+_CLOSE = 1e-6
+_PHASES = 5
+"""Phases of the arbiter: autonomous, taking, human, returning, held."""
 _TOLERANCE = 1e-4
 """Tolerated excess over a limit in half ranges, and tolerated error of a time in periods."""
 
@@ -49,23 +53,54 @@ def tick_problems(
     yield from _ending(columns, row)
 
 
-def decision_problems(log: pa.Table, row: EpisodeRow) -> Iterator[Problem]:
-    """Yield what is wrong with the decision log of an episode."""
-    if log.num_rows != row.decisions:
-        message = f"It has {log.num_rows} decisions on disk; its row says {row.decisions}."
-        yield Problem("error", message, _RESTORE)
-        return
-    starts = np.asarray(log["t_start"].to_pylist())
-    if (starts < 0).any() or (starts >= row.length).any() or (np.diff(starts) < 0).any():
-        yield Problem(
-            "error",
-            f"Decisions start at ticks {starts.tolist()}; expected rising ticks below {row.length}.",
-            _RECORD,
-        )
-    for name in ("base", "residual", "final", "tokens"):
-        values = log[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        if not np.isfinite(values).all():
-            yield Problem("error", f"The decision log has NaN or infinite numbers in '{name}'.", _RECORD)
+def derived_problem(
+    columns: Columns, row: EpisodeRow, identity: Identity, decisions: list[Decision]
+) -> Problem | None:
+    """Return the first column that does not follow from what was recorded, None where all do."""
+    fields: dict[str, Any] = {field: columns[name] for name, field in VECTORS.items()}
+    fields |= {field: columns[name] for name, (_, field) in SCALARS.items()}
+    episode = Episode(
+        **fields, images={}, success=row.success, prompt=row.prompt, meta={}, decisions=decisions
+    )
+    plain = dataclasses.replace(identity, cameras=(), video="")
+    fresh = data_table(episode, plain, row.index, row.first_index, 0)
+    for name in ("intervention", "next.done", "next.success", "decision_id", "inner_index"):
+        right = column_array(fresh[name])
+        wrong = np.flatnonzero(columns[name] != right)
+        if len(wrong):
+            t = wrong[0]
+            message = f"{name} is {columns[name][t]} at tick {t}; expected {right[t]}."
+            return Problem("error", message, _AGAIN)
+    return None
+
+
+def row_problem(values: dict[str, Any], columns: Columns, row: EpisodeRow) -> Problem | None:
+    """Return what the row of an episode says wrongly about its ticks, None where nothing.
+
+    values: the row's file, name -> value.
+    """
+    counts = np.bincount(columns["controller"], minlength=len(Controller)).tolist()
+    if list(row.controller_ticks) != counts:
+        message = f"Its row counts {list(row.controller_ticks)} ticks per controller; found {counts}."
+        return Problem("error", message, _AGAIN)
+    wrong = wrong_statistics(values, columns)
+    return Problem("error", f"Its row is wrong about {', '.join(wrong)}.", _AGAIN) if wrong else None
+
+
+def wrong_statistics(values: dict[str, Any], columns: Columns) -> list[str]:
+    """Return the columns whose statistics in a row are missing or differ from those of the ticks."""
+    wrong = []
+    for name, ticks in columns.items():
+        right = exact_stats(ticks).to_json()
+        for key in ("min", "max", "mean", "std", "count"):
+            said = values.get(f"stats/{name}/{key}")
+            if not isinstance(said, list) or None in said or len(said) != len(right[key]):
+                wrong.append(name)
+                break
+            if not np.allclose(said, right[key], rtol=_CLOSE, atol=_CLOSE):
+                wrong.append(name)
+                break
+    return wrong
 
 
 def _shapes(columns: Columns, identity: Identity) -> Iterator[Problem]:
@@ -106,6 +141,9 @@ def _numbering(columns: Columns, row: EpisodeRow, tasks: dict[str, int] | None) 
 def _times(columns: Columns, identity: Identity) -> Iterator[Problem]:
     times = columns["timestamp"].astype(np.float64)
     period = 1 / identity.fps
+    if not abs(times[0]) < _tolerance(times[:0], period):
+        yield Problem("error", f"Time starts at {times[0]:g} s; expected 0 s.", _AGAIN)
+        return
     late = np.flatnonzero(~(np.abs(np.diff(times) - period) < _tolerance(times, period)))
     if len(late):
         t = late[0]
@@ -136,6 +174,18 @@ def _values(columns: Columns) -> Iterator[Problem]:
     if unknown:
         yield Problem(
             "error", f"Controllers {unknown} are unknown; expected 0 to {max(Controller)}.", _RECORD
+        )
+    if (phase := columns["phase"]).max() >= _PHASES:
+        t = int(np.argmax(phase >= _PHASES))
+        yield Problem("error", f"phase is {phase[t]} at tick {t}; expected 0 to {_PHASES - 1}.", _RECORD)
+    missing = np.isnan(human)
+    partly = missing.any(axis=1) & ~missing.all(axis=1) & (controller != Controller.HELD)
+    if partly.any():
+        t = int(np.argmax(partly))
+        yield Problem(
+            "error",
+            f"action.human has {int(missing[t].sum())} NaN at tick {t}; expected all or none.",
+            _RECORD,
         )
     silent = np.isin(controller, [Controller.HUMAN, Controller.DEMO]) & np.isnan(human).all(axis=1)
     if silent.any():

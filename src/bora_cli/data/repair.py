@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bora_cli.data.check import check
+from bora_cli.data.check import ambiguous_tasks, check
 from bora_cli.data.copy import Place, Progress, create, no_progress, require_sound
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import link_or_copy, recover, rewrite
@@ -255,8 +255,10 @@ def _is_row(root: Path, path: Path) -> bool:
 
 def _known_tasks(root: Path) -> dict[str, int] | None:
     try:
-        return read_tasks(root / TASKS) if (root / TASKS).exists() else None
-    except (OSError, ValueError, KeyError):
+        if not (root / TASKS).exists() or ambiguous_tasks(root):
+            return None
+        return read_tasks(root / TASKS)
+    except (OSError, ValueError, KeyError, DataError):
         return None
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bora_cli.data import stats, tables
+from bora_cli.data import tables
 from bora_cli.data.copy import NUMBERED, Place, link_file, moved_row, renumbered, write_row
-from bora_cli.data.episode_check import decision_problems, tick_problems
+from bora_cli.data.decision_check import decision_problems, log_problem
+from bora_cli.data.episode_check import tick_problems, wrong_statistics
 from bora_cli.data.files import read_table, write_table
 from bora_cli.data.images import read_frames, read_images
 from bora_cli.data.rows import EpisodeRow, histogram_column, read_row, row_table
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 REPAIRED = "repaired"
 """Key of `Episode.meta` under which a repair that lost something says what."""
 _ASIDE = "Its files are kept in the quarantine folder."
-_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ def _known_log(
         return None, []
     try:
         log = read_table(path, tables.decision_schema().names)
+        if strange := log_problem(log, index, identity.spec.dim):
+            raise CorruptEpisode(strange.message, strange.remedy)
         decisions = tables.decisions_from_table(log, identity.spec.dim)
     except (DataError, ValueError, TypeError) as error:
         notes.append(f"Decisions are lost: {error}")
@@ -232,15 +234,8 @@ def _describes(
     values: dict[str, Any] = row.to_pylist()[0]
     if any(values.get(histogram_column(camera)) is None for camera in identity.cameras):
         return False
-    for name in identity.numeric:
-        if name in NUMBERED:
-            continue
-        right = stats.exact_stats(tables.column_array(data[name])).to_json()
-        for key in ("min", "max", "mean", "std", "count"):
-            written = values.get(f"stats/{name}/{key}")
-            if written is None or not np.allclose(written, right[key], rtol=_TOLERANCE, atol=_TOLERANCE):
-                return False
-    return True
+    names = [name for name in identity.numeric if name not in NUMBERED]
+    return not wrong_statistics(values, {name: tables.column_array(data[name]) for name in names})
 
 
 def _require_sound(

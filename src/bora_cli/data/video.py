@@ -136,6 +136,20 @@ def decode(path: Path, size: tuple[int, int], start: float, ticks: Sequence[int]
     return out
 
 
+def frame_count(path: Path) -> int:
+    """Return how many frames a video has.  Raises CorruptEpisode where it is missing, torn or holds no video."""
+    av = _pyav()
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise CorruptEpisode(f"{path} holds no video.", _RESTORE)
+            return sum(packet.pts is not None for packet in container.demux(video=0))
+    except FileNotFoundError:
+        raise CorruptEpisode(f"{path} is missing.", _RESTORE) from None
+    except (av.FFmpegError, OSError) as error:
+        raise CorruptEpisode(f"{path} cannot be decoded: {error}.", _RESTORE) from None
+
+
 def _pick(container: Any, stream: Any, times: list[float], tolerance: float, out: U8) -> int:
     """Write the frames nearest to `times` (rising, s) into `out`, return how many were found."""
     base = float(stream.time_base)
