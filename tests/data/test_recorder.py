@@ -88,6 +88,19 @@ def test_what_does_not_fit_is_said_and_leaves_nothing(root: Path, recorder: Reco
     assert len(Dataset.open(root)) == 0
 
 
+def test_an_episode_that_cannot_be_put_together_costs_no_other(root: Path) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    recorder = Recorder(root)
+    for cameras in (CAMERAS, CAMERAS[:1]):
+        recorder.tick(dict.fromkeys(cameras, image), state=np.zeros(2), action=np.zeros(3))
+    recorder._put("finish", (True, "x", True, {}, []))
+    recorder._put("episode", make_episode(4, seed=1))  # in the queue before the loop hears of the error
+    with pytest.raises(DataError, match=r"An episode cannot be put together \(KeyError: 'wrist'\)"):
+        recorder.close()
+    assert recorder.committed == [0]
+    assert len(Dataset.open(root)) == 1
+
+
 def test_a_killed_recording_process_is_noticed(root: Path, recorder: Recorder) -> None:
     recorder.submit(make_episode(4, seed=1))
     recorder.wait()

@@ -49,9 +49,10 @@ _HINT = "Record again what is missing; every committed episode is whole."
 class Recorder:
     """A dataset that is appended to by a process of its own; use it as a context manager.
 
-    limit: bytes that may wait in memory; more than that is an error at the next `tick`, because a loop that
-    is faster than the disk cannot be helped by waiting.  niceness: of the recording process, above that of
-    this one.  Calls come from one thread.
+    limit: bytes that may wait until the recording process takes them; more than that is an error at the next
+    `tick`, because a loop that is too fast cannot be helped by waiting.  What that process has taken and not yet
+    written, the ticks of the current episode among them, is not counted.
+    niceness: of the recording process, above that of this one.  Calls come from one thread.
     """
 
     def __init__(self, root: Path | str, *, limit: int = LIMIT, niceness: int = NICENESS) -> None:
@@ -279,6 +280,12 @@ def _serve(ring: str, alive: Connection, answers: Connection, root: str, nicenes
         except OSError as error:
             answer = DataError(
                 f"{root} cannot be written: {error}.", "Make room on the disk, then record again."
+            )
+        except Exception as error:  # whatever one episode holds, those behind it are still to be committed
+            why = f"{type(error).__name__}: {error}"[:200]
+            answer = DataError(
+                f"An episode cannot be put together ({why}).",
+                "Give every tick of an episode the same cameras, image sizes and numbers.",
             )
         ticks = []
         if answer is not None:
