@@ -289,8 +289,11 @@ def test_two_repairs_keep_two_quarantines(root: Path) -> None:
 def test_an_interrupted_rewrite_is_recovered(root: Path, tmp_path: Path) -> None:
     root.rename(tmp_path / "d.backup-3")
     (tmp_path / ".d.unfinished").mkdir()
+    planned = repair(root, dry_run=True)
+    assert not root.exists()
     report = repair(root)
-    assert "d.backup-3 has its name back" in said(report, "recovered")
+    assert planned.steps == report.steps
+    assert "d.backup-3 gets its name back" in said(report, "recovered")
     assert_whole(root, [0, 1, 2, 3])
 
 

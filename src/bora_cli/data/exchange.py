@@ -86,13 +86,18 @@ def recover(root: Path) -> Path | None:
     Returns the backup that was renamed, or None where nothing had to be done.
     """
     root = root.absolute()
+    backup = interrupted(root)
+    if backup is not None:
+        backup.rename(root)
+        sync_directory(root.parent)
+        shutil.rmtree(aside(root), ignore_errors=True)
+    return backup
+
+
+def interrupted(root: Path) -> Path | None:
+    """Return the backup that `recover` would give its name back, None where nothing has to be done."""
     kept = backups(root)
-    if root.exists() or not kept or not aside(root).exists():
-        return None
-    kept[-1].rename(root)
-    sync_directory(root.parent)
-    shutil.rmtree(aside(root), ignore_errors=True)
-    return kept[-1]
+    return kept[-1] if kept and not root.exists() and aside(root.absolute()).exists() else None
 
 
 def _exchange(root: Path, fresh: Path, trace: Tracer) -> Path:

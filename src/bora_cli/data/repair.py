@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bora_cli.data.check import ambiguous_tasks, check
 from bora_cli.data.copy import Place, Progress, create, no_progress, require_sound
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.exchange import link_or_copy, recover, rewrite
+from bora_cli.data.exchange import interrupted, link_or_copy, recover, rewrite
 from bora_cli.data.files import (
     TEMPORARY,
     Tracer,
@@ -115,8 +115,9 @@ def repair(
     process appends.
     """
     steps: list[Step] = []
-    if not dry_run and (backup := recover(root)):
-        steps.append(Step("recovered", None, f"A rewrite was interrupted; {backup.name} has its name back."))
+    if backup := interrupted(root) if dry_run else recover(root):
+        root = backup if dry_run else root
+        steps.append(Step("recovered", None, f"A rewrite was interrupted; {backup.name} gets its name back."))
     root = root.resolve()
     plan = examine(root, like, progress)
     steps += plan.steps
