@@ -61,7 +61,10 @@ def test_headline_states_counts_intervals_and_difference():
     assert "under the execution gap “deployment”" in text
     assert f"BORA-Full succeeded in 45 of 50 episodes (90{N}%, 95{N}% interval 79–96{N}%)" in text
     assert f"CP Base in 15 of 50 episodes (30{N}%, 95{N}% interval 19–44{N}%): +60 points" in text
-    assert "Over the corrections alone (BC on interventions) that is +30 points [+13, +45]." in text
+    assert (
+        "Over the corrections alone (BC on interventions) that is +30 points [+13, +45] with standard objects"
+        in text
+    )
     assert f"drove 20{N}% of the ticks of 20 online episodes (0.8 takeovers per episode)" in text
 
 

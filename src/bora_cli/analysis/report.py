@@ -244,11 +244,16 @@ def _human(s: RunSummary, drawn: Mapping[str, str]) -> str:
     return told + figure
 
 
+def _lines(commands: str) -> str:
+    """Return a paragraph per command."""
+    return "".join(f"<p><code>{escape(line)}</code></p>" for line in commands.splitlines())
+
+
 def _stages(s: RunSummary) -> str:
     if not s.stages:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(x.name)}</th><td class="cmd"><code>{escape(x.command)}</code></td>'
+        f'<tr><th scope="row">{escape(x.name)}</th><td class="cmd">{_lines(x.command)}</td>'
         f'<td class="right num">{duration(x.seconds)}</td></tr>'
         for x in s.stages
     )

@@ -177,9 +177,11 @@ def _films(
             scene = next((t.scene_seed for t in evaluation.trials if t.success == wanted), None)
             if scene is not None:
                 if progress is not None:
-                    progress(f"film {method}", len(films), 2 * len(FILMED))
+                    progress("film", len(films), 2 * len(FILMED))
                 job = replace(evaluation.job, checkpoint=str(_policy(root, method)))
                 films[f"{method}/{label}"] = webp_film(film(job, [scene]))
+    if progress is not None:
+        progress("film", 1, 1)
     return films
 
 

@@ -109,16 +109,20 @@ def _verdict(summary: RunSummary, a: str, b: str, setting: str, gap: str) -> str
 
 
 def _beyond_corrections(summary: RunSummary) -> str:
-    """Say whether the run shows a gain over imitating the corrections alone (first setting)."""
+    """Say, for every setting, whether the run shows a gain over imitating the corrections alone."""
     settings = summary.settings()
     if not settings or "bc_interventions" not in summary.methods() or "bora_full" not in summary.methods():
         return ""
-    d = difference(summary, "bora_full", "bc_interventions", *settings[0])
-    if d is None:
+    found = [(s, difference(summary, "bora_full", "bc_interventions", s, gap)) for s, gap in settings]
+    parts = [
+        f"{points(d.value)} points [{points(d.lo)}, {points(d.hi)}] with {setting} objects"
+        for setting, d in found
+        if d is not None
+    ]
+    if not parts:
         return ""
-    text = f"Over the corrections alone (BC on interventions) that is {points(d.value)} points"
-    text += f" [{points(d.lo)}, {points(d.hi)}]"
-    if d.lo <= 0 <= d.hi:
+    text = f"Over the corrections alone (BC on interventions) that is {' and '.join(parts)}"
+    if all(d.lo <= 0 <= d.hi for _, d in found if d is not None):
         text += ": no proof that more than the corrections helped"
     return text + "."
 

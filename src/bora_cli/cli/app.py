@@ -96,7 +96,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                 Entry(
                     "analyze",
                     "Ask the critic: figures and numbers.",
-                    "bora analyze policy --data demos --out report",
+                    "bora analyze policy --data rollouts --out report",
                 ),
                 evaluate.analyze_command,
             ),

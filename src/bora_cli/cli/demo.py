@@ -41,6 +41,9 @@ def command(
         pipeline = Pipeline(root, Job.make(task, seed, gap, quick), pool, lambda *a, **k: None)
         pipeline.claim()
         stages = list(pipeline.stages())
+        ui.say(
+            f"{len(stages)} stages into {root}; each names the commands that would repeat it in a folder beside it."
+        )
         for number, stage in enumerate(stages, 1):
             if pipeline.done(stage):
                 ui.say(f"[{number}/{len(stages)}] {stage.name}: done before")
@@ -98,7 +101,7 @@ def _show(ctx: typer.Context, root: Path, as_json: bool) -> None:
             ["", *(setting for setting, _ in summary.settings())],
             rows,
         )
-        ui.line(headline(summary))
+        ui.paragraph(headline(summary))
         if summary.human is not None:
             ui.line(f"Human share of the online time: {100 * summary.human.share:.0f} %")
 

@@ -149,7 +149,7 @@ class Pipeline:
         yield self._evaluation("5-evaluate", "Evaluate under the execution gap", OFFLINE)
         yield Stage(
             "6-online",
-            "Adapt online with take-overs (BORA-Full)",
+            "Adapt online with takeovers (BORA-Full)",
             (
                 f"bora online {self._at('policies/bora_offline')} --task {task} --gap {job.gap}"
                 f" --rounds {job.rounds} --episodes {job.online_episodes} --seed {job.seed}"

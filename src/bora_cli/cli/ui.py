@@ -77,6 +77,10 @@ class Ui:
         """Print a line of result on stdout."""
         _console(stderr=False).print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def paragraph(self, text: str) -> None:
+        """Print sentences of result on stdout, broken between words at the width of the terminal."""
+        _console(stderr=False).print(text, markup=False, highlight=False)
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Give a callback for the library: bars on a terminal, rare plain lines elsewhere."""
