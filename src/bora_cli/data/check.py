@@ -206,7 +206,7 @@ def _errors(problems: list[Problem]) -> bool:
 def _groups(identity: Identity) -> Iterator[Finding]:
     spec = identity.spec
     for name, (start, stop) in spec.groups.items():
-        if not 0 <= start < stop <= spec.dim:
+        if not 0 <= start <= stop <= spec.dim:  # a robot without a hand has an empty group
             message = f"{IDENTITY}: group '{name}' of action_spec is actions {start} to {stop};"
             yield Finding("error", None, f"{message} there are {spec.dim}.", _RESTORE)
 
