@@ -1,6 +1,6 @@
 """Measure datasets: recording, reading chunks, opening a million ticks; beside LeRobot where it is installed.
 
-    python benchmarks/data.py --out /tmp/bench [--lerobot /path/to/lerobot/bin/python] [--quick]
+    python benchmarks/data.py --out SCRATCH [--lerobot PYTHON] [--quick]
 
 The interpreter of an environment with lerobot may also stand in BORA_LEROBOT_PYTHON.  Both sides get the same frames:
 two cameras of 96 x 96 pixels with texture and noise, 28 states, 28 actions, chunks of 16.  Runs of the two sides

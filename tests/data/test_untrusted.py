@@ -89,12 +89,12 @@ def raw(file: Any) -> None:
 
 def virtual(file: Any) -> None:
     layout = h5py.VirtualLayout((4, 2), "f8")
-    layout[:] = h5py.VirtualSource("/tmp/other.hdf5", "x", (4, 2))
+    layout[:] = h5py.VirtualSource("other.hdf5", "x", (4, 2))
     file["data/demo_0/obs"].create_virtual_dataset("eef", layout)
 
 
 def detour(file: Any) -> h5py.SoftLink:
-    file["elsewhere"] = h5py.ExternalLink("/tmp/other.hdf5", "/")
+    file["elsewhere"] = h5py.ExternalLink("other.hdf5", "/")
     return h5py.SoftLink("/elsewhere/data/demo_0")
 
 
@@ -103,7 +103,7 @@ def detour(file: Any) -> h5py.SoftLink:
     [
         (swap("data/demo_0/obs/front_image", raw), "data/demo_0/obs/front_image"),
         (swap("data/demo_0/obs/eef", virtual), "data/demo_0/obs/eef"),
-        (swap("data/demo_1", lambda file: h5py.ExternalLink("/tmp/other.hdf5", "/data")), "data/demo_1"),
+        (swap("data/demo_1", lambda file: h5py.ExternalLink("other.hdf5", "/data")), "data/demo_1"),
         (swap("data/demo_1", detour), "elsewhere"),
     ],
     ids=["external storage", "virtual dataset", "external link", "soft link to an external one"],

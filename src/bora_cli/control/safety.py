@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bora_cli.control.motion import share_of_balls, shortened
 from bora_cli.errors import ConfigError, RobotFault
 from bora_cli.profiles import HardwareProfile
 from bora_cli.types import F32, ActionSpec
@@ -119,7 +120,7 @@ class SafetyEnvelope:
         _note(reasons, "workspace box", boxed, delta)
         slow = _cap(boxed, self.tcp_speed * self.dt, "tool speed", reasons)
         radius = max(self.leash, float(np.linalg.norm(target - measured)))
-        share = _share_inside_ball(target - measured, slow, radius)
+        share = float(share_of_balls((target - measured)[None], slow[None], np.array([radius])))
         if share < 1.0:
             reasons.append("leash")
         return share * slow
@@ -180,22 +181,12 @@ class GuardedRig:
 
 
 def _cap(vector: F64, length: float, reason: str, reasons: list[str]) -> F64:
-    norm = float(np.linalg.norm(vector))
-    if norm <= length:
+    if np.linalg.norm(vector) <= length:
         return vector
     reasons.append(reason)
-    return vector * (length / norm)
+    return shortened(vector, length)
 
 
 def _note(reasons: list[str], reason: str, after: F64, before: F64) -> None:
     if not np.allclose(after, before, rtol=0.0, atol=1e-9):
         reasons.append(reason)
-
-
-def _share_inside_ball(start: F64, step: F64, radius: float) -> float:
-    """Return the largest t in [0, 1] for which |start + t step| <= radius, given that |start| <= radius."""
-    if np.linalg.norm(start + step) <= radius:
-        return 1.0
-    a, b, c = float(step @ step), float(start @ step), float(start @ start) - radius**2
-    root = np.sqrt(max(b * b - a * c, 0.0))
-    return float(np.clip((-b + root) / a, 0.0, 1.0))

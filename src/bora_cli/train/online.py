@@ -23,7 +23,6 @@ from typing import Any, Literal, get_args
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import Trained, load_trained, save_trained
 from bora_cli.control.loop import roll_out
-from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
@@ -38,6 +37,7 @@ from bora_cli.sim.operator import SimulatedOperator
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
+from bora_cli.train.tokens import content_of
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import Episode, content_hash
 
@@ -199,9 +199,7 @@ def _training_data(base: Trained, checkpoint: Path) -> list[Path]:
 
 def _data_hash(paths: list[Path]) -> str:
     """Return a hash of the content of datasets, wherever they lie; "" for none."""
-    datasets = [Dataset.open(path) for path in paths]
-    episodes = [episode_hash(d.root, d.identity, i) for d in datasets for i in range(len(d))]
-    return content_hash(episodes) if paths else ""
+    return content_hash([content_of(Dataset.open(path)) for path in paths]) if paths else ""
 
 
 def _require_word(name: str, value: str, allowed: Any) -> None:
