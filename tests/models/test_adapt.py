@@ -17,7 +17,7 @@ from bora_cli.models.loading import COGNITION_TOKENS
 from bora_cli.models.vlm import Backbone
 from small_vlms import FAMILIES, PROMPTS, save_family
 
-KINDS = ("last_blocks@1", "lora@4")
+KINDS = ("full", "last_blocks@1", "lora@4")
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,14 @@ def test_what_is_trained_is_kept_and_put_back(family: str, text: str, saved: dic
     after = trained.encode(pictures(2), PROMPTS[:2])
     assert not torch.allclose(after, before, atol=1e-3)
     again = Backbone.load(saved[family])
-    restore(again, how(text), trained_state(trained))
+    restore(again, how(text), trained_state(trained, how(text)))
     assert again.hash == trained.hash
     assert torch.equal(again.encode(pictures(2), PROMPTS[:2]), after)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_nothing_else_moves(family: str, saved: dict[str, Path]) -> None:
-    """Vision, other blocks, and all rows of the embedding but four stay bit for bit."""
+    """Unless all is trained: vision, other blocks, and all rows of the embedding but four stay bit for bit."""
     plain = Backbone.load(saved[family])
     original = {k: v.clone() for k, v in plain.model.state_dict().items()}
     for text in KINDS:
@@ -74,6 +74,10 @@ def test_nothing_else_moves(family: str, saved: dict[str, Path]) -> None:
         train_a_little(backbone, text)
         found = {k.replace(".base_layer", ""): v for k, v in backbone.model.state_dict().items()}
         changed = {k for k, v in original.items() if not torch.equal(v, found[k])}
+        if text == "full":
+            assert any("vision" in k for k in changed)
+            assert any("embed_tokens" in k for k in changed)
+            continue
         if text.startswith("last"):
             assert changed
             assert all(".layers.1." in k or k.endswith(".norm.weight") for k in changed)
@@ -89,7 +93,7 @@ def test_nothing_else_moves(family: str, saved: dict[str, Path]) -> None:
 def test_the_trained_part_is_small(saved: dict[str, Path]) -> None:
     backbone = Backbone.load(saved["paligemma2"])
     adapt(backbone, how("lora@2"))
-    state = trained_state(backbone)
+    state = trained_state(backbone, how("lora@2"))
     assert state[COGNITION].shape == (4, 32)
     assert len(state) == 1 + 2 * 4 * 2  # two matrices for each of four projections in two blocks
     assert sum(v.numel() for v in state.values()) < 0.05 * sum(p.numel() for p in backbone.model.parameters())
@@ -99,8 +103,9 @@ def test_words(saved: dict[str, Path]) -> None:
     assert Adaptation.parse("none") is None
     assert str(how("lora")) == "lora@8"
     assert str(how("last_blocks")) == "last_blocks@1"
+    assert str(how("full")) == "full"
     assert how("last_blocks@3").size == 3
-    for wrong in ("lora@0", "lora@x", "lora@", "full", "last_blocks@-1"):
+    for wrong in ("lora@0", "lora@x", "lora@", "full@2", "full@", "last_blocks@-1", "half"):
         with pytest.raises(ConfigError, match="is no part of a backbone to train"):
             Adaptation.parse(wrong)
     with pytest.raises(ConfigError, match=r"has 2 blocks; 3 were to be trained\. Use last_blocks@2 or fewer"):
@@ -111,7 +116,7 @@ def test_a_trained_part_of_another_backbone_is_refused(saved: dict[str, Path]) -
     backbone = Backbone.load(saved["idefics3"])
     adapt(backbone, how("lora@4"))
     with pytest.raises(CheckpointError, match=r"trained part of the backbone \(lora@4\) does not fit"):
-        restore(Backbone.load(saved["paligemma2"]), how("lora@4"), trained_state(backbone))
+        restore(Backbone.load(saved["paligemma2"]), how("lora@4"), trained_state(backbone, how("lora@4")))
 
 
 def test_without_peft_there_is_one_message(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

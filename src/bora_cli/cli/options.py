@@ -50,7 +50,7 @@ METHODS = (
     "bc_interventions",
 )
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
-ADAPTATIONS = ("none", "last_blocks", "lora")
+ADAPTATIONS = ("none", "full", "last_blocks", "lora")
 ONLINE_METHODS = ("bora", "bc_interventions")
 PRESETS = ("sim", "paper")
 RESIDUALS = ("constant", "low_rank", "mlp")

@@ -1,7 +1,8 @@
-"""Training a part of the backbone: the last blocks of its language model, or low-rank additions to all of them.
+"""Training the backbone: all of it, the last blocks of its language model, or low-rank additions to all of those.
 
 LoRA (Hu et al. 2021) on the attention projections comes from peft; the cognition tokens' rows of the embedding are
-trained with it, since in a checkpoint that bora did not make they mean nothing yet.  The vision tower stays as it is.
+trained with it, since in a checkpoint that bora did not make they mean nothing yet.  Only `full` trains the vision
+tower.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from bora_cli.errors import CheckpointError, ConfigError
 from bora_cli.models.loading import COGNITION_TOKENS
 from bora_cli.models.vlm import Backbone
 
-SIZES = {"last_blocks": 1, "lora": 8}
-"""Kinds of adaptation, with the size that each has if none is given: blocks, or rank."""
+SIZES = {"full": 0, "last_blocks": 1, "lora": 8}
+"""Kinds of adaptation, with the size that each has if none is given: blocks, or rank; 0 for a kind without size."""
 COGNITION = "cognition"
 """Name of the cognition tokens' embeddings among the trained tensors."""
 
@@ -27,23 +28,25 @@ class Adaptation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["last_blocks", "lora"]
-    size: int = Field(gt=0, description="blocks that are trained, or rank of the additions")
+    kind: Literal["full", "last_blocks", "lora"]
+    size: int = Field(ge=0, description="blocks that are trained, or rank of the additions; 0 for all of it")
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return what "last_blocks", "last_blocks@2", "lora" or "lora@16" mean, and None for "none"."""
+        """Return what "full", "last_blocks", "last_blocks@2", "lora" or "lora@16" mean, and None for "none"."""
         if text == "none":
             return None
         kind, at, number = text.partition("@")
-        if kind not in SIZES or (at and not number.isdecimal()) or number == "0":
+        sized = SIZES.get(kind, 0) > 0
+        if kind not in SIZES or (at and not (sized and number.isdecimal() and int(number) > 0)):
             raise ConfigError(
-                f"'{text}' is no part of a backbone to train.", "Expected none, last_blocks@N or lora@RANK."
+                f"'{text}' is no part of a backbone to train.",
+                "Expected none, full, last_blocks@N or lora@RANK.",
             )
         return cls(kind=kind, size=int(number) if at else SIZES[kind])  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.kind}@{self.size}"
+        return f"{self.kind}@{self.size}" if self.size else self.kind
 
 
 def adapt(backbone: Backbone, how: Adaptation, seed: int = 0) -> dict[str, nn.Parameter]:
@@ -53,6 +56,9 @@ def adapt(backbone: Backbone, how: Adaptation, seed: int = 0) -> dict[str, nn.Pa
     Raises ConfigError where peft is not installed, where there are fewer blocks, and for another architecture.
     """
     backbone.model.requires_grad_(False)
+    if how.kind == "full":
+        backbone.model.base_model.requires_grad_(True)  # no gradient reaches a language head that is not tied
+        return _trainable(backbone)
     language = _language_model(backbone)
     if how.kind == "last_blocks":
         if how.size > len(language.layers):
@@ -65,18 +71,17 @@ def adapt(backbone: Backbone, how: Adaptation, seed: int = 0) -> dict[str, nn.Pa
     else:
         _add_lora(language, how.size, seed)
         _train_cognition_rows(backbone)
-    return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+    return _trainable(backbone)
 
 
-def trained_state(backbone: Backbone) -> dict[str, Tensor]:
-    """Return the tensors that training may have changed; of the embedding only the cognition tokens' rows."""
+def trained_state(backbone: Backbone, how: Adaptation) -> dict[str, Tensor]:
+    """Return the tensors that training may have changed; with LoRA, of the embedding the cognition tokens' rows."""
     table = _table(backbone)
+    rows_only = how.kind == "lora"
     state = {
-        name: p.detach().clone()
-        for name, p in backbone.model.named_parameters()
-        if p.requires_grad and p is not table
+        name: p.detach().clone() for name, p in _trainable(backbone).items() if not (rows_only and p is table)
     }
-    if table.requires_grad:
+    if rows_only:
         state[COGNITION] = table.detach()[_cognition_ids(backbone)].clone()
     return state
 
@@ -86,7 +91,7 @@ def restore(backbone: Backbone, how: Adaptation, state: dict[str, Tensor]) -> No
     """Give a backbone the tensors of `trained_state`; raises CheckpointError if they are of another backbone."""
     parameters: dict[str, Tensor] = dict(adapt(backbone, how))
     table = _table(backbone)
-    if table.requires_grad:
+    if how.kind == "lora":
         parameters = {k: p for k, p in parameters.items() if p is not table}
         parameters[COGNITION] = table[_cognition_ids(backbone)]
     if parameters.keys() != state.keys() or any(p.shape != state[k].shape for k, p in parameters.items()):
@@ -99,6 +104,10 @@ def restore(backbone: Backbone, how: Adaptation, state: dict[str, Tensor]) -> No
             table[_cognition_ids(backbone)] = value
         else:
             parameters[name].copy_(value)
+
+
+def _trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
 
 
 def _table(backbone: Backbone) -> nn.Parameter:

@@ -148,7 +148,7 @@ def train(
         learned.critic,
         decoupled=learned.decoupled,
         adaptation=adaptation,
-        adapted=trained_state(vlm) if adaptation is not None else None,
+        adapted=trained_state(vlm, adaptation) if adaptation is not None else None,
     )
     save_trained(out, trained)
     return {"checkpoint": str(out), **trained.provenance}
