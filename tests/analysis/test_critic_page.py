@@ -12,8 +12,8 @@ import torch
 
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.critic_page import critic_page, verdict
+from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, SwapScore
 from bora_cli.analysis.figures import swap_bars
-from bora_cli.analysis.summary import AurocPoint, CriticSummary, SwapScore
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.value_tests import ensemble_spread
 from bora_cli.checkpoint import load_trained, save_trained

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from bora_cli.analysis import figures, style
-from bora_cli.analysis.summary import AurocPoint, Cell, ResidualSummary, Round, RunSummary, SwapScore
+from bora_cli.analysis.critic_summary import AurocPoint, SwapScore
+from bora_cli.analysis.summary import Cell, ResidualSummary, Round, RunSummary
 from bora_cli.analysis.traces import EpisodeTrace, build_traces
 from bora_cli.analysis.value_tests import calibration
 from bora_cli.errors import DataError

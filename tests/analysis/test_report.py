@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from bora_cli.analysis import figures
+from bora_cli.analysis.critic_summary import CriticSummary, SwapScore
 from bora_cli.analysis.media import webp_film
 from bora_cli.analysis.report import render_report, write_report
-from bora_cli.analysis.summary import (
-    Cell,
-    Comparison,
-    CriticSummary,
-    Human,
-    RunSummary,
-    Stage,
-    SwapScore,
-)
+from bora_cli.analysis.summary import Cell, Comparison, Human, RunSummary, Stage
 from bora_cli.analysis.wording import caveats, duration, headline, percent, points
 from bora_cli.errors import DataError
 

@@ -3,17 +3,15 @@ from dataclasses import asdict
 
 import pytest
 
+from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, SwapScore
 from bora_cli.analysis.summary import (
-    AurocPoint,
     Cell,
     Comparison,
-    CriticSummary,
     Human,
     ResidualSummary,
     Round,
     RunSummary,
     Stage,
-    SwapScore,
     method_title,
 )
 from bora_cli.errors import DataError, SchemaMismatch

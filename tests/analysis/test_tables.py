@@ -3,7 +3,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bora_cli.analysis.summary import SwapScore
+from bora_cli.analysis.critic_summary import SwapScore
 from bora_cli.analysis.tables import (
     cells,
     comparisons,

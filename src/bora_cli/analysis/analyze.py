@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bora_cli.analysis import figures, trace_figures
+from bora_cli.analysis import figures, swap_figures, trace_figures
+from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
 from bora_cli.analysis.critic_page import critic_page, verdict
+from bora_cli.analysis.critic_summary import CriticSummary
 from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
 from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
-from bora_cli.analysis.summary import CriticSummary
 from bora_cli.analysis.swaps import pictured_swaps
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
@@ -27,12 +29,14 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import CheckpointError
+from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer, load_buffer
 from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
 
+COUNTERFACTUAL = "counterfactual.parquet"
 SENSITIVITY_CHUNKS = 8
 THUMBNAILS_PER_EPISODE = 12
 THUMBNAIL_EPISODES = 3
@@ -45,12 +49,17 @@ def analyze(
     data: Sequence[Path],
     out: Path,
     seed: int = 0,
+    counterfactual: int = 0,
+    then: str = "",
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trace the critic of a checkpoint along recorded episodes and test whether it looks at the action.
 
     Writes traces.parquet, swaps.parquet, critic.json, report.html, frames/ and figures (PNG, SVG) into `out`, all
     of them or none, and returns the numbers; other files there stay as they are.
+    counterfactual: from how many recorded states other chunks are executed, see `run_futures`; 0 leaves that out.
+    then: who acts after such a chunk.  What came of them is written into counterfactual.parquet.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
     """
     trained = load_trained(checkpoint)
@@ -64,6 +73,22 @@ def analyze(
     traces = build_traces(_traces(buffer, scorer, gamma))
     swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
+    scored = None
+    if counterfactual:
+        table = run_futures(
+            buffer,
+            trained.spec.action,
+            counterfactual,
+            gamma=gamma,
+            execute=trained.spec.execute,
+            successor=then,
+            seed=seed,
+            workers=workers,
+            progress=progress,
+        )
+        scored = score_futures(table, buffer, scorer.q)
+        counted = counterfactual_summary(scored, rng=stream("bootstrap", seed))
+        summary = replace(summary, counterfactual=counted)
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
     swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
@@ -71,12 +96,17 @@ def analyze(
     sources = " ".join(f"--data {shlex.quote(str(d))}" for d in data)
     command = (
         f"bora analyze {shlex.quote(str(checkpoint))} {sources} --out {shlex.quote(str(out))} --seed {seed}"
+        + (f" --counterfactual {counterfactual}" if counterfactual else "")
+        + (f" --then {shlex.quote(then)}" if counterfactual and then else "")
     )
     text = critic_page(
         summary, drawn, checkpoint=str(checkpoint), data=[str(d) for d in data], command=command
     )
     with directory_written(out, keep=True) as fresh:
         write_folder(fresh, traces, frames, swaps=swaps)
+        (fresh / COUNTERFACTUAL).unlink(missing_ok=True)
+        if scored is not None:
+            scored.write_parquet(fresh / COUNTERFACTUAL, compression="zstd")
         write_json(fresh / "critic.json", summary.to_json())
         write_page(fresh / "report.html", text)
         for name, figure in drawn.items():
@@ -105,6 +135,8 @@ def draw(
     if summary.swap:
         drawn["swap"] = figures.swap_bars(summary.swap)
     drawn["reliability"] = figures.reliability(calibration(autonomous(traces), rng=stream("bootstrap", seed)))
+    if summary.counterfactual is not None:
+        drawn["counterfactual"] = swap_figures.counterfactual_bars(summary.counterfactual)
     if summary.warning is not None:
         drawn["warning"] = trace_figures.warning_curve(summary.warning)
     return drawn

@@ -7,10 +7,10 @@ from html import escape
 
 from matplotlib.figure import Figure
 
+from bora_cli.analysis.critic_summary import Counterfactual, CriticSummary, EarlyWarning
 from bora_cli.analysis.figures import SWAP_TITLES
 from bora_cli.analysis.html import CAPTIONS, figure_html, marks, page
 from bora_cli.analysis.style import svg
-from bora_cli.analysis.summary import CriticSummary, EarlyWarning
 
 DEAF = 0.5
 """Win rate of a critic that ignores the action; AUROC of chance."""
@@ -45,6 +45,13 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
                 None if other is None else other.win_rate,
                 "over a chunk of another state; 0.5 = ignores the action",
             ),
+            (
+                "knows the better chunk",
+                None if c.counterfactual is None else c.counterfactual.agree,
+                ""
+                if c.counterfactual is None
+                else f"where executing it showed one, n {c.counterfactual.differing}",
+            ),
             ("action sensitivity", c.action_sensitivity, "share of Q's variance that the action causes"),
             (
                 "failures that an alarm finds",
@@ -68,7 +75,7 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
     parts.append(figure_html("value_traces", drawn) + figure_html("auroc", drawn))
     both = figure_html("swap", drawn) + figure_html("reliability", drawn)
     parts.append(f'<div class="pair">{both}</div>' if both else "")
-    parts.append(figure_html("warning", drawn))
+    parts.append(figure_html("counterfactual", drawn) + figure_html("warning", drawn))
     return "".join(parts)
 
 
@@ -105,6 +112,8 @@ def verdict(c: CriticSummary) -> list[str]:
         said.append(
             f"It prefers what was not executed for: {kinds}. A policy that follows it may learn that."
         )
+    if c.counterfactual is not None:
+        said.append(_executed(c.counterfactual))
     if c.bias is not None and "bias" in c.intervals:
         lo, hi = c.intervals["bias"]
         if lo is not None and hi is not None and (lo > 0 or hi < 0):
@@ -134,7 +143,8 @@ def critic_page(
     reading = (
         "<p>Unaided episodes only. Intervals are 95 % and drawn over whole episodes, since the ticks of one episode"
         " are not independent. That a swapped chunk is worse is an assumption: one played backwards, or with another"
-        " hand posture, may do no harm in many states.</p>"
+        " hand posture, may do no harm in many states. The counterfactual test (<code>--counterfactual</code>)"
+        " executes it and sees.</p>"
     )
     sections = [
         ("says", "What it says", f'<ul class="plain">{rest}</ul>' if rest else ""),
@@ -144,6 +154,22 @@ def critic_page(
         ("again", "Make it again", f"<p><code>{escape(command)}</code></p>"),
     ]
     return page("Does the critic know?", "bora analysis", head, sections, "This file needs no network.")
+
+
+def _executed(c: Counterfactual) -> str:
+    """Say what executing other chunks showed."""
+    tried = sum(k.n for k in c.kinds)
+    if c.agree is None or c.lo is None or c.hi is None:
+        return f"None of {tried} other chunks changed the outcome when it was executed; that asks for more states."
+    knows = "Q knows the better one"
+    if c.lo <= DEAF <= c.hi:
+        knows = "whether Q knows the better one remains open: it prefers it"
+    elif c.hi < DEAF:
+        knows = "Q prefers the worse one, the better one"
+    return (
+        f"{c.differing} of {tried} other chunks changed the outcome when they were executed; {knows} in"
+        f" {100 * c.agree:.0f} % of them [{100 * c.lo:.0f}, {100 * c.hi:.0f}]."
+    )
 
 
 def _alarm(w: EarlyWarning) -> str:

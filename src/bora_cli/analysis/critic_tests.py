@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bora_cli.analysis.bootstrap import ratio_estimate
-from bora_cli.analysis.summary import SwapScore
+from bora_cli.analysis.critic_summary import SwapScore
 from bora_cli.errors import DataError
 from bora_cli.types import F32, ActionSpec, Bool
 

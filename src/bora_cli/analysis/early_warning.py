@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from bora_cli.analysis.bootstrap import F64, interval
-from bora_cli.analysis.summary import EarlyWarning, WarningPoint
+from bora_cli.analysis.critic_summary import EarlyWarning, WarningPoint
 from bora_cli.analysis.traces import check_traces
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import wilson

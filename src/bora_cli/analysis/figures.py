@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bora_cli.analysis.critic_summary import AurocPoint, SwapScore
 from bora_cli.analysis.style import (
     BAD,
     COLUMN,
@@ -23,14 +24,7 @@ from bora_cli.analysis.style import (
     light_grid,
     new_figure,
 )
-from bora_cli.analysis.summary import (
-    AurocPoint,
-    ResidualSummary,
-    Round,
-    RunSummary,
-    SwapScore,
-    method_title,
-)
+from bora_cli.analysis.summary import ResidualSummary, Round, RunSummary, method_title
 from bora_cli.analysis.trace_figures import episode_trace, value_cloud, value_traces
 from bora_cli.analysis.value_tests import Calibration
 from bora_cli.errors import DataError
@@ -57,6 +51,8 @@ SWAP_TITLES = {
     "flipped_xyz": "translation flipped",
     "open_hand": "hand open",
     "frozen_hand": "hand frozen",
+    "resampled": "policy, other noise",
+    "later": "the chunk after it",
 }
 
 

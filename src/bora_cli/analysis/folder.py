@@ -16,8 +16,9 @@ from pathlib import Path
 
 import polars as pl
 
+from bora_cli.analysis.critic_summary import CriticSummary
 from bora_cli.analysis.media import read_image, webp_image
-from bora_cli.analysis.summary import CriticSummary, RunSummary
+from bora_cli.analysis.summary import RunSummary
 from bora_cli.analysis.swaps import read_swaps
 from bora_cli.analysis.traces import outcomes, read_traces, write_traces
 from bora_cli.data.files import read_json

@@ -15,6 +15,9 @@ CAPTIONS: dict[str, str] = {
     " normalised time and aligned to the end. One half is chance.",
     "swap": "Action-swap test: the state stays, the executed chunk is replaced by a bad one. A critic"
     " that only looks at the picture scores exactly 0.5.",
+    "counterfactual": "Another chunk executed from the same state of the simulator, with the same successor and noise."
+    " Left: how often that changed the outcome. Right: in which share of the changed outcomes Q preferred the chunk"
+    " that ended better; one half is a critic that does not look at the action.",
     "warning": "An alarm that rings where V stays below what successes showed at the same tick: which share of the"
     " failures it finds, and how many ticks before they end, over the share of successes it interrupts needlessly.",
     "reliability": "Predicted value against the return really collected. Below the dashed line the critic was"
@@ -26,7 +29,7 @@ CAPTIONS: dict[str, str] = {
 }
 """Caption of each known figure; figures under other names get their name as caption."""
 
-_WIDE = {"value_traces", "auroc", "rounds", "residual"}
+_WIDE = {"value_traces", "auroc", "counterfactual", "rounds", "residual"}
 
 
 def page(title: str, over: str, head: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:

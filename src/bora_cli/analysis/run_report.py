@@ -15,16 +15,11 @@ import torch
 
 from bora_cli.analysis import figures
 from bora_cli.analysis.analyze import draw
+from bora_cli.analysis.critic_summary import CriticSummary
 from bora_cli.analysis.folder import read_folder
 from bora_cli.analysis.media import webp_film
 from bora_cli.analysis.report import write_report
-from bora_cli.analysis.summary import (
-    CriticSummary,
-    ResidualSummary,
-    Round,
-    RunSummary,
-    Stage,
-)
+from bora_cli.analysis.summary import ResidualSummary, Round, RunSummary, Stage
 from bora_cli.analysis.tables import cells, comparisons, human, write_results
 from bora_cli.checkpoint import load_trained, package_versions, read_config
 from bora_cli.data.dataset import Dataset

@@ -31,15 +31,14 @@ keys are refused, so that a report never silently leaves something out.
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from bora_cli.analysis.critic_summary import CriticSummary, build, build_all, finite
 from bora_cli.errors import DataError, SchemaMismatch
 
 SCHEMA = 1
-T = TypeVar("T")
 
 METHOD_TITLES: dict[str, str] = {
     "cp_base": "CP Base",
@@ -138,114 +137,6 @@ class Round:
 
 
 @dataclass(frozen=True)
-class AurocPoint:
-    """AUROC of V at normalised time t (0..1) over n episodes with a 95 % interval; None where undefined."""
-
-    t: float
-    n: int
-    value: float | None
-    lo: float | None
-    hi: float | None
-
-
-@dataclass(frozen=True)
-class SwapScore:
-    """How often the critic prefers the executed chunk over a bad one of this kind (ties count half)."""
-
-    kind: str
-    n: int
-    win_rate: float
-    lo: float
-    hi: float
-    effect: float | None
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Ticks of similar V: their number, mean V, mean return really collected, and its 95 % interval."""
-
-    n: int
-    v_mean: float
-    return_mean: float
-    lo: float | None
-    hi: float | None
-
-
-@dataclass(frozen=True)
-class WarningPoint:
-    """An alarm with this margin: false alarms among successes, failures found, median ticks before their end."""
-
-    margin: float
-    false_alarms: float
-    detected: float
-    lead: float | None
-
-
-@dataclass(frozen=True)
-class EarlyWarning:
-    """The alarm on V at five per cent of false alarms, with 95 % intervals, and the curve over all margins."""
-
-    margin: float
-    false_alarms: float
-    detected: float
-    detected_lo: float
-    detected_hi: float
-    lead: float | None
-    lead_lo: float | None
-    lead_hi: float | None
-    successes: int
-    failures: int
-    curve: tuple[WarningPoint, ...] = ()
-
-
-@dataclass(frozen=True)
-class CriticSummary:
-    """How well the critic tells good from bad on held-out autonomous episodes.
-
-    auroc, auroc_end: over normalised time and over ticks to the end (negative).  spread: mean standard deviation of
-    the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the distance of Q
-    from the collected return.  intervals: 95 % intervals over episodes of the numbers that have their name.
-    """
-
-    successes: int
-    failures: int
-    auroc: tuple[AurocPoint, ...] = ()
-    swap: tuple[SwapScore, ...] = ()
-    spearman: float | None = None
-    late_drop: float | None = None
-    ece: float | None = None
-    bias: float | None = None
-    action_sensitivity: float | None = None
-    auroc_end: tuple[AurocPoint, ...] = ()
-    reliability: tuple[ReliabilityBin, ...] = ()
-    slope: float | None = None
-    intercept: float | None = None
-    spread: float | None = None
-    spread_error: float | None = None
-    warning: EarlyWarning | None = None
-    intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CriticSummary:
-        """Parse `critic.json`.  Raises SchemaMismatch for unknown or missing keys."""
-        d = dict(data)
-        for key, kind in (("auroc", AurocPoint), ("auroc_end", AurocPoint), ("swap", SwapScore)):
-            d[key] = _build_all(kind, d.get(key), f"critic.{key}")
-        d["reliability"] = _build_all(ReliabilityBin, d.get("reliability"), "critic.reliability")
-        if d.get("warning") is not None:
-            warning = dict(d["warning"])
-            warning["curve"] = _build_all(WarningPoint, warning.get("curve"), "critic.warning.curve")
-            d["warning"] = _build(EarlyWarning, warning, "critic.warning")
-        d["intervals"] = {k: (v[0], v[1]) for k, v in (d.get("intervals") or {}).items()}
-        return _build(cls, d, "critic")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready data; NaN and infinity become null."""
-        done: dict[str, Any] = _finite(asdict(self))
-        return done
-
-
-@dataclass(frozen=True)
 class ResidualSummary:
     """The constant residual of each action dimension in command units (fraction of half the range)."""
 
@@ -299,7 +190,7 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data; NaN and infinity become null."""
-        return {"schema": SCHEMA, **_finite(asdict(self))}
+        return {"schema": SCHEMA, **finite(asdict(self))}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSummary:
@@ -313,20 +204,20 @@ class RunSummary:
                 "Make it again with this version of bora.",
             )
         d = {k: v for k, v in data.items() if k != "schema"}
-        d["cells"] = _build_all(Cell, d.get("cells"), "cells")
-        d["comparisons"] = _build_all(Comparison, d.get("comparisons"), "comparisons")
-        d["stages"] = _build_all(Stage, d.get("stages"), "stages")
-        d["rounds"] = _build_all(Round, d.get("rounds"), "rounds")
+        d["cells"] = build_all(Cell, d.get("cells"), "cells")
+        d["comparisons"] = build_all(Comparison, d.get("comparisons"), "comparisons")
+        d["stages"] = build_all(Stage, d.get("stages"), "stages")
+        d["rounds"] = build_all(Round, d.get("rounds"), "rounds")
         if d.get("human") is not None:
-            d["human"] = _build(Human, d["human"], "human")
+            d["human"] = build(Human, d["human"], "human")
         if d.get("critic") is not None:
             d["critic"] = CriticSummary.from_json(d["critic"])
         if d.get("residual") is not None:
             residual = dict(d["residual"])
             residual |= {key: tuple(residual[key]) for key in ("names", "values") if key in residual}
-            d["residual"] = _build(ResidualSummary, residual, "residual")
+            d["residual"] = build(ResidualSummary, residual, "residual")
         d["caveats"] = tuple(d.get("caveats") or ())
-        summary = _build(cls, d, "the top level")
+        summary = build(cls, d, "the top level")
         for c in summary.cells:
             if not 0 <= c.k <= c.n:
                 raise DataError(
@@ -362,33 +253,3 @@ class RunSummary:
                 f"{path} holds a {type(data).__name__}; expected an object.", "Is it a run summary?"
             )
         return cls.from_json(data)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _build_all(kind: type[T], rows: list[dict[str, Any]] | None, where: str) -> tuple[T, ...]:
-    return tuple(_build(kind, row, f"{where}[{i}]") for i, row in enumerate(rows or ()))
-
-
-def _build(kind: type[T], row: dict[str, Any], where: str) -> T:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(row) - known)
-    if unknown:
-        raise SchemaMismatch(
-            f"Unknown key '{unknown[0]}' in {where} of the run summary.",
-            f"Known keys: {', '.join(sorted(known))}.",
-        )
-    try:
-        return kind(**row)
-    except TypeError as error:
-        raise SchemaMismatch(
-            f"{where} of the run summary is incomplete: {error}.", "Run the command again."
-        ) from error

@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bora_cli.analysis.critic_summary import Counterfactual
 from bora_cli.analysis.figures import SWAP_TITLES
 from bora_cli.analysis.style import BAD, GOOD, INK, MUTED, PAPER, WIDE, house_style, light_grid, new_figure
 from bora_cli.errors import DataError
@@ -81,6 +82,52 @@ def part_sweep(state: pl.DataFrame, part: str, offset: float) -> Figure:
     light_grid(left)
     _reach(right, rows, part)
     return figure
+
+
+@house_style
+def counterfactual_bars(c: Counterfactual) -> Figure:
+    """Draw per kind of chunk how often it changed the outcome, and whether Q had preferred the better one."""
+    figure = new_figure(WIDE, 1.15 + 0.27 * len(c.kinds))
+    left, right = figure.subplots(1, 2, sharey=True)
+    y = np.arange(len(c.kinds))[::-1]
+    n = np.array([k.n for k in c.kinds])
+    spoiled, saved = (np.array([getattr(k, name) for k in c.kinds]) / n for name in ("spoiled", "saved"))
+    left.barh(y, spoiled, 0.62, color=BAD, hatch="////", ec=PAPER, lw=0.5, label="spoiled")
+    left.barh(y, saved, 0.62, left=spoiled, color=GOOD, ec=PAPER, lw=0.5, label="saved")
+    left.set_yticks(y, [SWAP_TITLES.get(k.kind, k.kind.replace("_", " ")) for k in c.kinds])
+    left.set(xlim=(0, max(0.2, 1.1 * float((spoiled + saved).max()))), xlabel="share of futures")
+    left.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
+    left.set_title(f"{c.states} states of {c.episodes} episodes")
+    for at, k in zip(y, c.kinds, strict=True):
+        changed = k.spoiled + k.saved
+        if k.agree is None or k.lo is None or k.hi is None:
+            right.text(0.5, at, " no outcome changed", color=MUTED, va="center", fontsize=7.5)
+            continue
+        right.errorbar(
+            k.agree,
+            at,
+            xerr=[[k.agree - k.lo], [k.hi - k.agree]],
+            fmt="o",
+            color=INK,
+            elinewidth=0.9,
+            capsize=2,
+        )
+        right.text(1.02, at, f"n {changed}", va="center", fontsize=7.5, transform=right.get_yaxis_transform())
+    right.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    right.set(xlim=(-0.02, 1.02), xlabel="share in which Q preferred the better chunk")
+    right.set_title(
+        "all kinds: " + (_span(c.agree, c.lo, c.hi) + f", n {c.differing}" if c.differing else "none")
+    )
+    for ax in (left, right):
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        light_grid(ax, "x")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
+    return figure
+
+
+def _span(value: float | None, lo: float | None, hi: float | None) -> str:
+    return "-" if value is None or lo is None or hi is None else f"{value:.2f} [{lo:.2f}, {hi:.2f}]"
 
 
 def _reach(ax: Axes, rows: pl.DataFrame, part: str) -> None:

@@ -11,14 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bora_cli.analysis import early_warning, value_tests
-from bora_cli.analysis.summary import (
-    Cell,
-    Comparison,
-    CriticSummary,
-    Human,
-    ReliabilityBin,
-    SwapScore,
-)
+from bora_cli.analysis.critic_summary import CriticSummary, ReliabilityBin, SwapScore
+from bora_cli.analysis.summary import Cell, Comparison, Human
 from bora_cli.analysis.traces import autonomous, outcomes
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import Result, intervened, paired_difference, success_rows, takeovers

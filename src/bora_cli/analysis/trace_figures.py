@@ -12,6 +12,7 @@ from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
 
 from bora_cli.analysis.bootstrap import F64
+from bora_cli.analysis.critic_summary import EarlyWarning
 from bora_cli.analysis.style import (
     BAD,
     GOOD,
@@ -25,7 +26,6 @@ from bora_cli.analysis.style import (
     light_grid,
     new_figure,
 )
-from bora_cli.analysis.summary import EarlyWarning
 from bora_cli.analysis.traces import outcomes
 from bora_cli.errors import DataError
 from bora_cli.types import U8

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from bora_cli.analysis.bootstrap import F64, Estimate, episode_counts, interval, ratio_estimate
-from bora_cli.analysis.summary import AurocPoint
+from bora_cli.analysis.critic_summary import AurocPoint
 from bora_cli.analysis.traces import check_traces, outcomes
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import wilson

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bora_cli import __version__
 from bora_cli.cli import (
+    analyze,
     collect,
     compare,
     data,
@@ -98,7 +99,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                     "Ask the critic: figures and numbers.",
                     "bora analyze policy --data rollouts --out report",
                 ),
-                evaluate.analyze_command,
+                analyze.analyze_command,
             ),
             (
                 Entry("compare", "Say which of several runs is better.", "bora compare runs/a runs/b"),

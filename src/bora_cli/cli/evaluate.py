@@ -1,4 +1,4 @@
-"""`bora eval`, `bora analyze` and `bora replay`: everything that judges."""
+"""`bora eval` and `bora replay`: executing, and counting what happens."""
 
 from __future__ import annotations
 
@@ -11,18 +11,6 @@ import typer
 from bora_cli.cli import environment as e
 from bora_cli.cli import options as o
 
-ANALYSED = (
-    "checkpoint",
-    "successes",
-    "failures",
-    "spearman",
-    "late_drop",
-    "ece",
-    "bias",
-    "spread",
-    "action_sensitivity",
-)
-"""Numbers of an analysis that are printed; all of them are in its critic.json."""
 FILMED = 3
 """Episodes in the film of an evaluation."""
 
@@ -93,35 +81,6 @@ def eval_command(
         ui.line(f"{task}, {setting}, gap {result.job.gap}, scenes {seed} to {seed + episodes - 1}")
 
     ui.show(document, json, sentence)
-
-
-def analyze_command(
-    ctx: typer.Context,
-    *,
-    checkpoint: o.Checkpoint,
-    data: o.Data,
-    out: o.Out,
-    seed: o.Seed = 0,
-    json: o.Json = False,
-) -> None:
-    """Ask the critic about recorded episodes: does it foresee success, does it look at the action?"""
-    o.require_checkpoint(checkpoint)
-    o.require_datasets(data)
-    o.require_new(out)
-    from bora_cli.analysis.analyze import analyze
-    from bora_cli.data.files import claimed
-
-    ui = o.ui_of(ctx)
-    with claimed(out), ui.progress() as progress:
-        result = analyze(checkpoint, data=data, out=out, seed=seed, progress=progress)
-
-    def told() -> None:
-        ui.table("", ("", ""), [(name, result[name]) for name in ANALYSED])
-        for sentence in result["says"]:
-            ui.line(sentence)
-
-    ui.show(result, json, told)
-    ui.say(f"report: {result['report']}; next: bora notebook value_traces --run {out}")
 
 
 def replay_command(
