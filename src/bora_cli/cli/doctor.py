@@ -1,4 +1,4 @@
-"""`bora doctor`: is everything here that bora needs?"""
+"""`bora doctor`: is everything here that bora needs, and, with --session, is the rig ready for people?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
+from bora_cli.cli import devices as d
 from bora_cli.cli import options as o
+from bora_cli.cli import robot_session as r
 from bora_cli.errors import BoraError
 
+SESSION = "Before a session"
 PACKAGES = ("torch", "transformers", "safetensors", "numpy", "mujoco", "pyarrow", "polars", "typer", "marimo")
 
 
@@ -28,8 +31,61 @@ class Check:
     detail: str
 
 
-def command(ctx: typer.Context, json: o.Json = False) -> None:
-    """Check this installation: packages, rendering, weights, profiles, devices, disk; exit code 3 if a check fails."""
+def command(
+    ctx: typer.Context,
+    *,
+    session: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="Instead, walk through stop, limits, cameras, device of a rig.",
+            show_default=False,
+            rich_help_panel=SESSION,
+        ),
+    ] = "",
+    robot: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Of `bora robot serve`.", rich_help_panel=SESSION),
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The server's secret.", rich_help_panel=SESSION),
+    ] = None,
+    driver: Annotated[
+        str,
+        typer.Option(metavar="MODULE:NAME", help="Or a driver in this process.", rich_help_panel=SESSION),
+    ] = "",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:WHERE]",
+            help=f"{o.choice(d.DEVICES)}.",
+            callback=d.known_device,
+            rich_help_panel=SESSION,
+        ),
+    ] = None,
+    udp_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Secret of a udp device.", rich_help_panel=SESSION),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the record of the walk goes.", rich_help_panel=SESSION)
+    ] = Path("sessions"),
+    json: o.Json = False,
+) -> None:
+    """Check this installation: packages, rendering, weights, profiles, devices, disk.
+
+    Exit code 3 if a check fails; 4 if a step of a session's walk does.
+    """
+    if session:
+        from bora_cli.cli.session import walk_session
+
+        o.require_writable(out)
+        where = (lambda: r.Where(robot, token_file, driver, session)) if robot or driver else None
+        walk_session(ctx, where, session, names=device or [], token=udp_token_file, out=out, json=json)
+        return
+    if given := [name for name in ("robot", "driver", "device", "out") if o.was_given(ctx, name)]:
+        raise typer.BadParameter(f"--{given[0]} has no meaning without --session.")
     ui = o.ui_of(ctx)
     checks: list[Check] = []
     steps = (_python, _packages, _cores, _torch, _rendering, _backbone, _profiles, _devices, _disk)

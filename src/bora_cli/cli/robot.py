@@ -1,4 +1,4 @@
-"""`bora robot`: serve a robot to other machines."""
+"""`bora robot`: serve a robot to other machines, prove its driver, work with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bora_cli.cli import options as o
+from bora_cli.cli import robot_session
 
 if TYPE_CHECKING:
     from bora_cli.robot.protocol import Robot
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+WHERE = "--robot HOST:5055 --token-file token --profile rig.toml --prompt 'lift the toy'"
+COLLECT, EVAL = f"bora robot collect {WHERE} --out demos", f"bora robot eval policy {WHERE}"
+app.command("collect", epilog=f"Example: {COLLECT}")(robot_session.collect_command)
+app.command("eval", epilog=f"Example: {EVAL}")(robot_session.eval_command)
 NETWORK, SIMULATOR = "Network", "Simulator as the robot"
 
 
@@ -54,7 +59,7 @@ def serve(
     ui = o.ui_of(ctx)
     hardware = require_fit(profile) if driver else load_profile(profile)
     token = read_token(token_file)
-    robot = load_driver(driver, hardware) if driver else _simulated(profile, task, seed, time.monotonic)
+    robot = load_driver(driver, hardware) if driver else simulated(profile, task, seed, time.monotonic)
     guarded = GuardedRobot.from_profile(robot, hardware, recorder=FlightRecorder(flights))
     if not is_loopback(bind):
         ui.warn(f"{bind} can be reached from other machines; nothing is encrypted. A tunnel would be better.")
@@ -65,7 +70,7 @@ def serve(
 
     try:
         run(
-            Host(guarded, token, silence=hardware.limits.watchdog),
+            Host(guarded, token, silence=hardware.limits.watchdog, guarded=hardware.hash),
             bind,
             port,
             ready=ready,
@@ -103,7 +108,7 @@ def check(
         )
         typer.confirm("Move it?", abort=True, err=True)
     clock, wait = (time.monotonic, time.sleep) if driver else _simulated_time()
-    robot = load_driver(driver, hardware) if driver else _simulated(profile, "press_button", 0, clock)
+    robot = load_driver(driver, hardware) if driver else simulated(profile, "press_button", 0, clock)
     guarded = GuardedRobot.from_profile(robot, hardware, clock=clock)
     with ui.progress() as progress:
         names = [name for name, _ in CHECKS]
@@ -136,7 +141,7 @@ def _simulated_time() -> tuple[Callable[[], float], Callable[[float], None]]:
     return lambda: passed[0], wait
 
 
-def _simulated(name: str, task: str, seed: int, clock: Callable[[], float]) -> Robot:
+def simulated(name: str, task: str, seed: int, clock: Callable[[], float]) -> Robot:
     """Return the simulator as the robot of a profile; raises ConfigError if the profile is for another one."""
     from bora_cli.errors import ConfigError
     from bora_cli.evaluate.guard import sim_profile

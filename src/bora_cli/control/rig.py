@@ -12,7 +12,7 @@ from bora_cli.control.pace import Pacer
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.frames import rotation_of, vector_of
 from bora_cli.robot.protocol import Reading, Robot, Target
-from bora_cli.types import F32, Observation
+from bora_cli.types import F32, U8, Observation
 
 TICK_COST = 0.5
 """Sum of the costs per tick over a whole episode, as in the simulator."""
@@ -36,9 +36,13 @@ class RobotRig:
 
     robot: with limits of its own, i.e. a `GuardedRobot`, or a remote one whose server guards it.  judge: asked once
     per tick whether the task is over.  arrange: called with the scene seed before an episode, e.g. to wait until
-    somebody has put the objects in place.  The state has the simulator's layout: tool position (m), the first two
-    columns of its rotation, measured hand and commanded hand (rad).
+    somebody has put the objects in place.  image_size: px, side of the square images that a policy sees and a dataset
+    keeps, made of the middle of what the cameras give; 0 leaves images as they are.  seen: called with every
+    observation.  The state has the simulator's layout: tool position (m), the first two columns of its rotation,
+    measured hand and commanded hand (rad).
     """
+
+    backend = "robot"
 
     def __init__(
         self,
@@ -51,6 +55,8 @@ class RobotRig:
         arrange: Callable[[int], None] | None = None,
         pacer: Pacer | None = None,
         clock: Callable[[], float] | None = None,
+        image_size: int = 0,
+        seen: Callable[[Observation], None] | None = None,
     ) -> None:
         joints = profile.action_spec.names[6:]
         self.action_spec = profile.action_spec
@@ -72,6 +78,8 @@ class RobotRig:
         self._prompt = prompt
         self._judge = judge
         self._arrange = arrange
+        self._side = image_size
+        self._seen = seen
         self._target: Target | None = None
         self._tick = 0
 
@@ -110,7 +118,11 @@ class RobotRig:
         self._target = None  # a fault below holds
         reading = self._robot.observe(images)
         self._target = reading.target  # not what was sent last: whoever is below may have held meanwhile
-        return Observation(reading.images, state_of(reading), self._prompt, _oldest(reading))
+        images = {name: squared(image, self._side) for name, image in reading.images.items()}
+        obs = Observation(images, state_of(reading), self._prompt, _oldest(reading))
+        if self._seen is not None:
+            self._seen(obs)
+        return obs
 
     def rest(self) -> F32:
         """Return the action that moves nothing, float32 [A]."""
@@ -137,6 +149,19 @@ def state_of(reading: Reading) -> F32:
     r = reading.rotation
     parts = [reading.position, r[:, 0], r[:, 1], reading.hand, reading.target.hand]
     return np.concatenate(parts).astype(np.float32)
+
+
+def squared(image: U8, side: int) -> U8:
+    """Return the middle square of an image [H, W, 3], scaled to uint8 [side, side, 3]; side 0: the image itself."""
+    height, width, _ = image.shape
+    if not side or height == width == side:
+        return image
+    from PIL import Image
+
+    edge = min(height, width)
+    left, top = (width - edge) / 2, (height - edge) / 2
+    box = (left, top, left + edge, top + edge)
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX, box=box))
 
 
 def _row(before: Target, after: Target) -> F32:

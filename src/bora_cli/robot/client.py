@@ -91,7 +91,9 @@ class RemoteRobot:
     a little early.  A request that gets no answer is repeated (targets are absolute, so that does no harm) and then
     given up with RobotFault; the server's own watch holds the robot meanwhile.
 
-    expect: refuse a robot that differs from this.  timeout: s for an answer; patience: s for a reset.
+    expect: refuse a robot that differs from this.  timeout: s for an answer; patience: s for a reset.  silence: s
+    without a command after which the server holds.  guarded: hash of the profile whose limits the server keeps, "" if
+    it keeps none.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class RemoteRobot:
         self._key = b""
         self._over = False
         try:
-            self.spec, self.silence = self._shake_hands(token)
+            self.spec, self.silence, self.guarded = self._shake_hands(token)
             if expect is not None:
                 expect.require_same(self.spec, "The robot server")
         except Exception:
@@ -158,7 +160,7 @@ class RemoteRobot:
         self._over = True
         self._channel.close()
 
-    def _shake_hands(self, token: str) -> tuple[RobotSpec, float]:
+    def _shake_hands(self, token: str) -> tuple[RobotSpec, float, str]:
         hello, _ = unpack(self._next(self._timeout * self._attempts, Kind.HELLO).body)
         nonce = secrets.token_bytes(NONCE)
         try:
@@ -175,7 +177,8 @@ class RemoteRobot:
         self._key = key
         document, _ = unpack(frame.body)
         self._learn(document, sent)
-        return RobotSpec.from_json(document["spec"]), float(document["silence"])
+        guarded = str(document.get("guarded", ""))
+        return RobotSpec.from_json(document["spec"]), float(document["silence"]), guarded
 
     def _learn(self, document: dict[str, Any], sent: float) -> None:
         """Bound how far the server's clock is ahead of ours: it answered after `sent` and before now."""

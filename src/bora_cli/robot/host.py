@@ -41,8 +41,9 @@ class Host:
     """A robot and the one client that drives it.
 
     token: at least SHORTEST_TOKEN characters that both sides know.  silence: s without a new command after which the
-    robot is told to hold; it moves again with the next command.  clock: s, of deadlines and of the robot's stamps.
-    One thread makes all calls.
+    robot is told to hold; it moves again with the next command.  guarded: hash of the profile whose limits the robot
+    is kept in on this side, "" if nobody keeps it in any (the client then has to).  clock: s, of deadlines and of the
+    robot's stamps.  One thread makes all calls.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Host:
         token: str,
         *,
         silence: float = 0.2,
+        guarded: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if len(token) < SHORTEST_TOKEN:
@@ -61,6 +63,7 @@ class Host:
         self.robot = robot
         self.token = token
         self.silence = silence
+        self.guarded = guarded
         self.clock = clock
         self.driver: Session | None = None
         self.counts: Counter[str] = Counter()
@@ -159,8 +162,13 @@ class Session:
         if driver is not None:
             self.host.leave(driver)
         self._key, self.host.driver, self.heard_at = key, self, now
-        spec = {"spec": self.host.spec.to_json(), "silence": self.host.silence, "now": self.host.clock()}
-        self._say(Kind.WELCOME, pack(spec))
+        welcome = {
+            "spec": self.host.spec.to_json(),
+            "silence": self.host.silence,
+            "guarded": self.host.guarded,
+            "now": self.host.clock(),
+        }
+        self._say(Kind.WELCOME, pack(welcome))
 
     def _request(self, frame: Frame) -> None:
         host = self.host

@@ -31,6 +31,7 @@ class SimRobot:
         self._sim = sim
         self._scene_seed = scene_seed
         self._clock = clock
+        sim.prepare(scene_seed)  # a robot can be looked at before it is reset
         hand = sim.action_spec.slice("hand")
         side = sim.image_size
         self.spec = RobotSpec(
