@@ -19,6 +19,7 @@ from bora_cli.errors import SchemaMismatch
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 
@@ -160,6 +161,8 @@ class Episode:
     success: whether the task was fulfilled.  phase: uint8 [T], the arbiter's phase.
     The observation *after* the last tick is not recorded; a truncated episode therefore has no successor for its
     last tick, and learning masks that tick out.
+    wall_ns, monotonic_ns: int64 [T], when the tick was observed, ns since 1970 (UTC) and on the monotonic clock of the
+    computer that recorded; -1 where nobody looked at a clock, None where nobody did in the whole episode.
     """
 
     images: dict[str, U8]
@@ -177,6 +180,8 @@ class Episode:
     meta: dict[str, Any] = field(default_factory=dict)
     """task, setting, gap, scene_seed, operator, mistake, control changes, profile and checkpoint hash, renderer..."""
     decisions: list[Decision] = field(default_factory=list)
+    wall_ns: I64 | None = None
+    monotonic_ns: I64 | None = None
 
     def __len__(self) -> int:
         return int(self.action.shape[0])

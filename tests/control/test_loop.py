@@ -12,6 +12,7 @@ from loop_fakes import DRIVEN, EXECUTE, HORIZON, FakeOperator, FakePolicy, FakeR
 
 from bora_cli.control.arbiter import Phase
 from bora_cli.control.loop import demonstrate
+from bora_cli.data.tables import residual_at
 from bora_cli.data.windows import build_windows
 from bora_cli.types import Controller, Episode
 
@@ -56,6 +57,14 @@ def test_laws_of_every_assisted_episode(wanted: frozenset[int], last: int, end: 
     of = np.searchsorted(begin, t, side="right") - 1
     planned = np.stack([episode.decisions[k].final[i - begin[k]] for k, i in zip(of, t, strict=True)])
     assert np.array_equal(episode.proposed, planned)
+    added = [
+        episode.decisions[k].lam * episode.decisions[k].residual[i - begin[k]]
+        for k, i in zip(of, t, strict=True)
+    ]
+    assert np.array_equal(residual_at(episode), np.stack(added).astype(np.float32))
+    # every tick knows when it was observed
+    assert np.shape(episode.wall_ns) == np.shape(episode.monotonic_ns) == (last,)
+    assert (np.diff(np.asarray(episode.monotonic_ns)) >= 0).all()
     assert all(d.tokens[0, 0] == d.t_start for d in episode.decisions)
     assert sum(d.executed for d in episode.decisions) == (episode.controller == Controller.POLICY).sum()
     # the person's command is known exactly where he has a say

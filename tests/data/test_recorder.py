@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def play(recorder: Recorder, episode: Episode) -> None:
 
 
 def test_ticks_become_the_episode_that_was_played(root: Path, recorder: Recorder) -> None:
+    before = time.time_ns()
     made = [
         make_episode(7, seed=1, decisions=[make_decision(0, 4)], meta={"a": [1]}),
         make_episode(4, seed=2, truncated=True, success=False, prompt="open the box"),
@@ -67,6 +69,12 @@ def test_ticks_become_the_episode_that_was_played(root: Path, recorder: Recorder
     dataset = Dataset.open(root)
     for found, expected in zip(dataset.episodes(), [*made, make_episode(5, seed=4)], strict=True):
         assert_same_episode(found, expected)
+    played, submitted = dataset.episode(0), dataset.episode(2)
+    assert played.wall_ns is not None
+    assert before <= played.wall_ns.min() <= played.wall_ns.max() <= time.time_ns()
+    assert played.monotonic_ns is not None
+    assert (np.diff(played.monotonic_ns) >= 0).all()
+    assert submitted.wall_ns is None  # nobody says when it was
 
 
 def test_closing_commits_what_is_finished_and_drops_what_is_not(root: Path) -> None:

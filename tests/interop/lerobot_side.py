@@ -32,6 +32,9 @@ def read(root: str, out: str, chunk: int) -> None:
             "action",
             "action_is_pad",
             "action.human",
+            "action.residual",
+            "wall_ns",
+            "monotonic_ns",
             "episode_index",
             *CAMERAS,
         )

@@ -17,6 +17,7 @@ import pytest
 
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.lerobot import LeRobotDataset
+from bora_cli.data.tables import residual_at
 from bora_cli.types import Episode
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
@@ -47,6 +48,9 @@ def episodes() -> list[Episode]:
         make_episode([P] * 3 + [H] * 4, seed=2, prompt="open the box"),
         make_episode(5, seed=3, truncated=True, success=False),
     ]
+    for k, episode in enumerate(made):
+        episode.wall_ns = 1_900_000_000_000_000_001 + 100_000_000 * np.arange(len(episode)) + k
+        episode.monotonic_ns = episode.wall_ns - 1_900_000_000_000_000_000
     return [with_pictures(episode, i) for i, episode in enumerate(made)]
 
 
@@ -84,6 +88,9 @@ def test_lerobot_reads_what_we_write(tmp_path: Path, codec: str) -> None:
         assert np.array_equal(found["action_is_pad"][here], steps >= len(episode))
         assert np.array_equal(found["observation.state"][here], episode.state)
         assert np.array_equal(found["action.human"][here], episode.human, equal_nan=True)
+        assert np.array_equal(found["action.residual"][here], residual_at(episode), equal_nan=True)
+        for clock in ("wall_ns", "monotonic_ns"):
+            assert found[clock][here].tolist() == getattr(episode, clock).tolist()  # to the nanosecond
         assert np.array_equal(found["next.done"][here], episode.terminated | episode.truncated)
         assert np.array_equal(found["intervention"][here], episode.intervened)
         assert set(found["tasks"][here]) == {episode.prompt}

@@ -13,6 +13,7 @@ import torch
 
 from bora_cli.control.loop import demonstrate
 from bora_cli.data.dataset import Dataset
+from bora_cli.data.schema import CLOCKS
 from bora_cli.data.windows import RewardView
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.normalize import Normalizer
@@ -233,7 +234,7 @@ def test_episodes_without_a_single_window(tmp_path: Path, backbone: Backbone) ->
     short = demonstrate(rig, ToyOperator(), scene_seed=1, meta={})
     one = {
         name: getattr(short, name)[:1]
-        for name in ("state", "action", "proposed", "human", "controller", "phase", "reward")
+        for name in ("state", "action", "proposed", "human", "controller", "phase", "reward", *CLOCKS)
     }
     images = {c: v[:1] for c, v in short.images.items()}
     no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)

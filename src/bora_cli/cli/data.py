@@ -309,6 +309,8 @@ def _overview(ui: Ui, found: dict[str, Any]) -> None:
         rows.append(("lengths", f"{lengths['min']} to {lengths['max']}, median {lengths['median']:g}"))
     acted = [f"{name} {about['share']:.0%}" for name, about in found["controllers"].items()]
     rows.append(("who acted", ", ".join(acted) or "nobody"))
+    if found["missing_columns"]:
+        rows.append(("lacks", f"{', '.join(found['missing_columns'])}: an earlier version made it"))
     if found["human_share"] is not None:
         rows.append(("human share", f"{found['human_share']:.0%}, {found['takeovers']} takeovers"))
     for name in (*COUNTED, "instructions"):

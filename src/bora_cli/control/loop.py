@@ -6,6 +6,7 @@ Both return an `Episode`; nothing here knows how a policy computes or what a tas
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -144,7 +145,7 @@ class _Log:
     def observe(self, obs: Observation, images: bool) -> None:
         for camera, image in obs.images.items() if images else ():
             self.images[camera].append(image)
-        self.rows["state"].append(obs.state)
+        self.tick(state=obs.state, wall_ns=time.time_ns(), monotonic_ns=time.monotonic_ns())
 
     def tick(self, **values: Any) -> None:
         for name, value in values.items():
@@ -168,6 +169,8 @@ class _Log:
             prompt=prompt,
             meta={**meta, "control_changes": self.changes, "takeovers": len(takeovers)},
             decisions=self.decisions,
+            wall_ns=np.asarray(rows["wall_ns"], np.int64),
+            monotonic_ns=np.asarray(rows["monotonic_ns"], np.int64),
         )
 
 

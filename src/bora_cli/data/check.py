@@ -173,7 +173,8 @@ def _episode(
             problems.append(wrong)
         if not _errors(problems):
             stored = read_table(episode_file(root, EPISODE_PATH, row.index))
-            if wrong := row_problem(stored.to_pylist()[0], columns, row):
+            described = {name: columns[name] for name in identity.described}
+            if wrong := row_problem(stored.to_pylist()[0], described, row):
                 problems.append(wrong)
             else:
                 histograms = ["episode_index", *map(histogram_column, identity.cameras)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def episode_hash(root: Path, identity: Identity, index: int) -> str:
+def episode_hash(root: Path, identity: Identity, index: int, clocks: Sequence[str] = ()) -> str:
     """Return a hash of everything that was recorded in an episode (64 hexadecimal digits).
 
-    Left out is what follows from its place in the dataset: indices, instruction number and file numbers.
+    Left out is what follows from its place in the dataset: indices, instruction number and file numbers; and when it
+    was recorded, unless `clocks` names columns of `schema.CLOCKS`.
     Raises CorruptEpisode for files that cannot be read.
     """
     row = read_row(root, index)
     digest = hashlib.sha256()
     about = {"success": row.success, "prompt": row.prompt, "meta": row.meta, "decisions": row.decisions}
     digest.update(json.dumps(about, sort_keys=True).encode())
-    columns = [*VECTORS, *SCALARS, *identity.image_columns]
+    columns = [*VECTORS, *SCALARS, *clocks, *identity.image_columns]
     data = read_table(episode_file(root, DATA_PATH, index), columns)
     for name in data.column_names:
         _feed(digest, name, data[name])

@@ -14,13 +14,15 @@ from bora_cli.data.check import Finding, check
 from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import link_or_copy
-from bora_cli.data.files import make_directory, read_table, write_table
-from bora_cli.data.rows import ROW_OPTIONS, read_row
+from bora_cli.data.files import make_directory, read_json, read_table, write_table
+from bora_cli.data.rows import ROW_OPTIONS, completed_row, read_row
 from bora_cli.data.schema import (
+    ADDED,
     DATA_PATH,
     DECISION_PATH,
     EPISODE_PATH,
     FILES_PER_CHUNK,
+    IDENTITY,
     TASKS,
     Identity,
     episode_file,
@@ -84,6 +86,7 @@ def create(target: Path, identity: Identity) -> Dataset:
         robot_type=identity.robot_type,
         extra=identity.extra,
         video=identity.video,
+        added=identity.added,
     )
 
 
@@ -113,7 +116,9 @@ def _copy(source: Source, target: Path, identity: Identity, place: Place) -> Non
         files.insert(0, (log_file, DECISION_PATH))
     for camera in identity.cameras if identity.video else ():
         link_file(video_file(source.root, camera, source.index), video_file(target, camera, place.index))
-    if stands == place:
+    theirs = _identity(source.root)
+    complete = set(identity.added) <= set(theirs.added)
+    if stands == place and complete:
         for file, template in files:
             link_file(file, episode_file(target, template, place.index))
         return
@@ -122,9 +127,17 @@ def _copy(source: Source, target: Path, identity: Identity, place: Place) -> Non
         log = _with(log, "episode_index", np.full(log.num_rows, place.index))
         path = episode_file(target, DECISION_PATH, place.index)
         write_table(path, log, compression="zstd", use_dictionary=False)
-    data = renumbered(read_table(data_file), place)
+    data, about = read_table(data_file), read_table(row_file)
+    if not complete:
+        data = tables.completed(data, Dataset.open(source.root).episode(source.index, images=False), identity)
+        about = completed_row(about, data, identity.added)
+    data = renumbered(data, place)
     write_table(episode_file(target, DATA_PATH, place.index), data, **tables.write_options(identity))
-    write_row(target, moved_row(read_table(row_file), data, place), place.index)
+    write_row(target, moved_row(about, data, place), place.index)
+
+
+def _identity(root: Path) -> Identity:
+    return Identity.from_json(read_json(root / IDENTITY))
 
 
 def link_file(file: Path, copy: Path) -> None:
@@ -185,9 +198,11 @@ def verify(
 ) -> None:
     """Raise DataError unless a dataset is sound and its episodes say what their sources say."""
     require_sound(root)
+    clocks = {source.root: _identity(source.root).clocks for source in sources}
     for index, source in enumerate(sources):
-        mine = episode_hash(root, identity, index)
-        if mine != episode_hash(source.root, identity, source.index):
+        times = clocks[source.root]
+        mine = episode_hash(root, identity, index, times)
+        if mine != episode_hash(source.root, identity, source.index, times):
             raise DataError(
                 f"Episode {index} of the copy differs from episode {source.index} of {source.root}.",
                 "The copy was removed and nothing was changed; check the disk.",
@@ -218,7 +233,8 @@ def _where(root: Path, finding: Finding) -> str:
 def common_identity(roots: Sequence[Path]) -> Identity:
     """Return the identity of datasets that agree in everything that learning needs.
 
-    Of `extra`, what is the same everywhere is kept.  Raises SchemaMismatch naming the first field that differs.
+    Of `extra`, what is the same everywhere is kept; columns that only some have are filled in for the others.
+    Raises SchemaMismatch naming the first field that differs.
     """
     opened = [Dataset.open(root).identity for root in roots]
     first = opened[0]
@@ -237,4 +253,5 @@ def common_identity(roots: Sequence[Path]) -> Identity:
         for key, value in first.extra.items()
         if key != "job" and all(other.extra.get(key) == value for other in opened)
     }
-    return replace(first, extra=extra)
+    added = tuple(name for name in ADDED if any(name in other.added for other in opened))
+    return replace(first, extra=extra, added=added)

@@ -37,6 +37,7 @@ from bora_cli.data.rows import (
 )
 from bora_cli.data.running import DatasetStats
 from bora_cli.data.schema import (
+    ADDED,
     DATA_PATH,
     DECISION_PATH,
     EPISODE_PATH,
@@ -94,11 +95,13 @@ class Dataset:
         robot_type: str,
         extra: dict[str, Any] | None = None,
         video: str = "",
+        added: Sequence[str] = ADDED,
     ) -> Self:
         """Make an empty dataset in a directory that is new or empty.
 
         image_size: pixels, one number for square images or (height, width).  extra: JSON values kept in
         meta/bora.json.  video: a codec of `bora_cli.data.video.CODECS`, "" for PNG files in the data table.
+        added: see `Identity`; fewer for a copy of a dataset that has fewer.
         Raises DataError if the directory is already in use, ConfigError for a codec that cannot be used.
         """
         if video:
@@ -112,7 +115,9 @@ class Dataset:
             raise DataError(f"{root} is not empty; expected a new directory.", "Choose another directory.")
         size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         kept = json.loads(json.dumps(extra or {}))
-        identity = Identity(spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept, video)
+        identity = Identity(
+            spec, tuple(state_names), tuple(cameras), size, fps, robot_type, kept, video, tuple(added)
+        )
         write_json(root / INFO, header(identity, 0, 0, 0))
         write_json(root / STATS, {})
         write_json(root / IDENTITY, identity.to_json())
@@ -255,7 +260,9 @@ class Dataset:
         CorruptEpisode where files are missing, torn or disagree.
         """
         row = self.row(index)
-        data = read_table(episode_file(self.root, DATA_PATH, row.index), [*VECTORS, *SCALARS])
+        data = read_table(
+            episode_file(self.root, DATA_PATH, row.index), [*VECTORS, *SCALARS, *self.identity.clocks]
+        )
         if data.num_rows != row.length:
             raise CorruptEpisode(
                 f"Episode {row.index} has {data.num_rows} ticks on disk; its row says {row.length}.",
@@ -354,7 +361,7 @@ class Dataset:
         for index in range(self._count):
             try:
                 row = read_table(episode_file(self.root, EPISODE_PATH, index), histograms)
-                data.append(read_table(episode_file(self.root, DATA_PATH, index), self.identity.numeric))
+                data.append(read_table(episode_file(self.root, DATA_PATH, index), self.identity.described))
                 found.append(row)
             except CorruptEpisode as error:
                 logger.warning("Statistics leave out episode %d: %s", index, error)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bora_cli.data.rows import EpisodeRow
-from bora_cli.data.schema import SCALARS, VECTORS, Identity
+from bora_cli.data.schema import CLOCKS, RESIDUAL, SCALARS, VECTORS, Identity
 from bora_cli.data.stats import exact_stats
 from bora_cli.data.tables import column_array, data_table
 from bora_cli.types import Controller, Decision, Episode
@@ -51,6 +51,7 @@ def tick_problems(
     yield from _values(columns)
     yield from _limits(columns, identity)
     yield from _ending(columns, row)
+    yield from _clocks(columns)
 
 
 def derived_problem(
@@ -64,9 +65,11 @@ def derived_problem(
     )
     plain = dataclasses.replace(identity, cameras=(), video="")
     fresh = data_table(episode, plain, row.index, row.first_index, 0)
-    for name in ("intervention", "next.done", "next.success", "decision_id", "inner_index"):
-        right = column_array(fresh[name])
-        wrong = np.flatnonzero(columns[name] != right)
+    residual = [name for name in identity.added if name == RESIDUAL]
+    for name in ("intervention", "next.done", "next.success", "decision_id", "inner_index", *residual):
+        right, found = column_array(fresh[name]), columns[name]
+        differs = ~np.isclose(found, right, rtol=0, atol=0, equal_nan=True)
+        wrong = np.flatnonzero(differs.reshape(len(right), -1).any(axis=1))
         if len(wrong):
             t = wrong[0]
             message = f"{name} is {columns[name][t]} at tick {t}; expected {right[t]}."
@@ -213,6 +216,22 @@ def _limits(columns: Columns, identity: Identity) -> Iterator[Problem]:
             f" expected {spec.low[d]:g} to {spec.high[d]:g}.",
             _RECORD,
         )
+
+
+def _clocks(columns: Columns) -> Iterator[Problem]:
+    for name in CLOCKS:
+        if name not in columns:
+            continue
+        missing = columns[name] < 0
+        back = np.flatnonzero(np.diff(columns[name][~missing]) < 0)
+        if missing.any() and not missing.all():
+            t = int(np.argmax(missing))
+            message = f"{int(missing.sum())} ticks have no {name}, first tick {t}; expected all or none."
+            yield Problem("warning", message, "Look at a clock at every tick.")
+        elif len(back):
+            t = int(back[0])
+            message = f"{name} goes back from {columns[name][t]} to {columns[name][t + 1]} at tick {t + 1}."
+            yield Problem("warning", message, "Somebody set the computer's clock; do not measure with it.")
 
 
 def _ending(columns: Columns, row: EpisodeRow) -> Iterator[Problem]:

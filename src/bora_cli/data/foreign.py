@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bora_cli.data.copy import Progress, no_progress, require_sound
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import new_directory
-from bora_cli.data.schema import IMAGE_PREFIX
+from bora_cli.data.schema import CLOCKS, IMAGE_PREFIX
 from bora_cli.data.sources import Source
 from bora_cli.data.untrusted import malformed
 from bora_cli.errors import ConfigError, CorruptEpisode, DataError, SchemaMismatch
@@ -195,7 +195,8 @@ def _episode(
 ) -> Episode:
     ticks = int(source.lengths[index])
     wanted = [mapped.action, *mapped.state, *([mapped.reward] if mapped.reward else [])]
-    extra = [n for n in (mapped.success, "terminated", "truncated", "timestamp") if n in source.shapes]
+    others = (mapped.success, "terminated", "truncated", "timestamp", *CLOCKS)
+    extra = [n for n in others if n in source.shapes]
     columns = source.columns(index, list(dict.fromkeys([*wanted, *extra])))
     action = _finite(columns[mapped.action], mapped.action, index, source.root).reshape(ticks, -1)
     parts = [_finite(columns[name], name, index, source.root).reshape(ticks, -1) for name in mapped.state]
@@ -218,6 +219,9 @@ def _episode(
         "source_episode": index,
         "clipped_ticks": int((np.abs(applied - action) > 1e-4 * spec.half_range).any(axis=1).sum()),
     }
+    clocks: dict[str, Any] = {
+        n: np.ravel(columns[n]) for n in CLOCKS if n in columns and columns[n].dtype == np.int64
+    }
     gaps = _gaps(columns.get("timestamp"), mapped.fps)
     if gaps:
         meta["gaps"] = gaps
@@ -239,6 +243,7 @@ def _episode(
         success=success,
         prompt=options.instruction or str(source.tasks[index]) or "do the task",
         meta=meta,
+        **clocks,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bora_cli.data.schema import FORMAT, IDENTITY, VIDEO_FORMAT, Identity
+from bora_cli.data.schema import ADDED, FORMAT, IDENTITY, VIDEO_FORMAT, Identity
 from bora_cli.data.video import CODECS
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.types import ActionSpec
@@ -47,6 +47,14 @@ def parse_identity(data: Any) -> Identity:
     for camera in data["cameras"]:
         if not camera or camera.startswith(".") or set(camera) & set("/\\\0{}"):
             raise _wrong("cameras", camera, "names that can be a directory's: no slash, brace or leading dot")
+    added = data.get("columns", [])  # versions that wrote no such columns did not say so
+    if not _is_list(added, str) or len(set(added)) != len(added):
+        raise _wrong("columns", added, "a list of distinct names")
+    if unknown := [name for name in added if name not in ADDED]:
+        raise DataError(
+            f"{IDENTITY}: columns has '{unknown[0]}'; expected some of {', '.join(ADDED)}.",
+            "Install the version of bora that wrote it.",
+        )
     if not isinstance(data["extra"], dict):
         raise _wrong("extra", data["extra"], "a JSON object")
     return Identity(
@@ -58,6 +66,7 @@ def parse_identity(data: Any) -> Identity:
         robot_type=str(data["robot_type"]),
         extra=data["extra"],
         video=codec,
+        added=tuple(added),
     )
 
 

@@ -108,6 +108,8 @@ class Recorder:
     ) -> None:
         """Add a tick to the episode being recorded; nothing is waited for, and arrays may be used again.
 
+        The clocks are looked at now.
+
         images: camera -> uint8 [H, W, 3].  state: float32 [S].  action, proposed, human: float32 [A], in the
         meaning of `Episode`; proposed is the action and human NaN where they are not given.
         Raises DataError if an earlier episode could not be written or too much is waiting.
@@ -123,6 +125,8 @@ class Recorder:
             "controller": int(controller),
             "phase": int(phase),
             "reward": float(reward),
+            "wall_ns": time.time_ns(),
+            "monotonic_ns": time.monotonic_ns(),
         }
         size = sum(image.nbytes for image in images.values())
         if self._waiting + size > self._limit:
@@ -341,6 +345,8 @@ def _episode(
         controller=np.array([r["controller"] for r in rows], np.uint8),
         phase=np.array([r["phase"] for r in rows], np.uint8),
         reward=np.array([r["reward"] for r in rows], np.float32),
+        wall_ns=np.array([r["wall_ns"] for r in rows], np.int64),
+        monotonic_ns=np.array([r["monotonic_ns"] for r in rows], np.int64),
         terminated=last & terminated,
         truncated=last & (not terminated),
         success=success,

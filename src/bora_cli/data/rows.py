@@ -13,7 +13,17 @@ import numpy as np
 
 from bora_cli.data import stats
 from bora_cli.data.files import read_table
-from bora_cli.data.schema import EPISODE_PATH, FILES_PER_CHUNK, IMAGE_PREFIX, Identity, episode_file
+from bora_cli.data.schema import (
+    CLOCKS,
+    EPISODE_PATH,
+    FILES_PER_CHUNK,
+    IMAGE_PREFIX,
+    NAMED,
+    PREFIX,
+    RESIDUAL,
+    Identity,
+    episode_file,
+)
 from bora_cli.data.tables import column_array, meta_json
 from bora_cli.errors import CorruptEpisode
 from bora_cli.types import Controller, Episode
@@ -84,17 +94,42 @@ def row_table(episode: Episode, data: pa.Table, identity: Identity, index: int, 
         "bora/controller_ticks": np.bincount(episode.controller, minlength=len(Controller)).tolist(),
         "bora/meta": meta_json(episode),
     }
+    row |= {name: value for name, value in _named(episode.meta).items() if name in identity.added}
     for column in identity.features:
+        if column in CLOCKS:
+            continue
         if column.startswith(IMAGE_PREFIX):
             if identity.video:
                 row |= _video_columns(column, chunk, file, len(episode) / identity.fps)
             histogram = stats.image_histogram(episode.images[column.removeprefix(IMAGE_PREFIX)])
             values = stats.image_stats(histogram).to_json((3, 1, 1))
             row[f"stats/{column}/{_HISTOGRAM}"] = histogram.ravel().tolist()
+            row |= {f"stats/{column}/{name}": values[name] for name in _STATS}
         else:
-            values = stats.exact_stats(column_array(data[column])).to_json()
-        row |= {f"stats/{column}/{name}": values[name] for name in _STATS}
+            row |= _described(column, data)
     return pa.Table.from_pylist([row])
+
+
+def completed_row(row: pa.Table, data: pa.Table, added: Sequence[str]) -> pa.Table:
+    """Return the row of an episode with all columns that a dataset with `Identity.added` has; data: its ticks."""
+    import pyarrow as pa
+
+    values: dict[str, Any] = row.to_pylist()[0]
+    meta = json.loads(values["bora/meta"])
+    values |= {name: value for name, value in _named(meta).items() if name in added}
+    if RESIDUAL in added:
+        values |= _described(RESIDUAL, data)
+    return pa.Table.from_pylist([values])
+
+
+def _named(meta: dict[str, Any]) -> dict[str, str]:
+    """Return what a row says of an episode's meta in columns of their own."""
+    return {name: str(meta.get(name.removeprefix(PREFIX), "")) for name in NAMED}
+
+
+def _described(column: str, data: pa.Table) -> dict[str, Any]:
+    values = stats.exact_stats(column_array(data[column])).to_json()
+    return {f"stats/{column}/{name}": values[name] for name in _STATS}
 
 
 def _video_columns(column: str, chunk: int, file: int, seconds: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class DatasetStats:
 
     def __init__(self, identity: Identity) -> None:
         shapes = identity.features
-        self._columns = {name: RunningStats(shapes[name]["shape"][0]) for name in identity.numeric}
+        self._columns = {name: RunningStats(shapes[name]["shape"][0]) for name in identity.described}
         self._images: dict[str, I64] = {camera: np.zeros((3, 256), np.int64) for camera in identity.cameras}
 
     def add(self, data: pa.Table, rows: pa.Table) -> None:

@@ -26,6 +26,7 @@ from bora_cli.data.schema import (
     DECISION_PATH,
     DERIVED,
     EPISODE_PATH,
+    RESIDUAL,
     SCALARS,
     VECTORS,
     Identity,
@@ -78,12 +79,13 @@ def salvage(root: Path, identity: Identity, index: int, instructions: Mapping[in
     if not prompt:
         raise CorruptEpisode("Its row is lost and its instruction is not in the table of tasks.", _ASIDE)
     log, decisions = _known_log(root, identity, index, known, notes)
+    timed = _with_clocks(stored, identity, notes)
     meta = dict(known.meta) if known else {}
     if notes:
         meta[REPAIRED] = [*meta.get(REPAIRED, []), *notes]
     lossy = bool(notes)
     episode = Episode(
-        **tables.data_columns(stored),
+        **tables.data_columns(timed),
         images={},
         success=known.success if known else bool(stored["next.success"][-1].as_py()),
         prompt=prompt,
@@ -91,7 +93,7 @@ def salvage(root: Path, identity: Identity, index: int, instructions: Mapping[in
         decisions=decisions,
     )
     require_well_formed(episode)
-    data, wrong = _with_derived(stored, episode, identity)
+    data, wrong = _with_derived(timed, episode, identity)
     if wrong:
         notes.append(f"Columns computed again: {', '.join(wrong)}.")
     row = None if known is None else read_table(episode_file(root, EPISODE_PATH, index))
@@ -103,7 +105,7 @@ def salvage(root: Path, identity: Identity, index: int, instructions: Mapping[in
         row = None
         notes.append("Counts and statistics of its row computed again.")
     _require_sound(root, identity, index, episode, data, log, every_image=row is None)
-    return Salvaged(episode, data, row, log, bool(wrong), tuple(notes))
+    return Salvaged(episode, data, row, log, bool(wrong) or timed is not stored, tuple(notes))
 
 
 def write_salvaged(
@@ -197,6 +199,20 @@ def _known_log(
     return (log, decisions) if decisions else (None, [])
 
 
+def _with_clocks(stored: pa.Table, identity: Identity, notes: list[str]) -> pa.Table:
+    """Return the ticks with a column for each clock; one that was lost says -1, which costs an episode nothing else."""
+    import pyarrow as pa
+
+    for name in identity.clocks:
+        there = name in stored.column_names
+        if there and stored[name].type == pa.int64() and not stored[name].null_count:
+            continue
+        notes.append(f"{name} is lost.")
+        stored = stored.drop_columns(name) if there else stored
+        stored = stored.append_column(name, pa.array([-1] * stored.num_rows, pa.int64()))
+    return stored
+
+
 def _with_derived(stored: pa.Table, episode: Episode, identity: Identity) -> tuple[pa.Table, list[str]]:
     """Return the ticks with every derived column as it should be, and the names of those that were not.
 
@@ -207,7 +223,8 @@ def _with_derived(stored: pa.Table, episode: Episode, identity: Identity) -> tup
     columns, wrong = [], []
     schema = identity.arrow_schema()
     for name in schema.names:
-        if name not in DERIVED or (name in NUMBERED and name in stored.column_names):
+        recorded = name not in DERIVED and name != RESIDUAL
+        if recorded or (name in NUMBERED and name in stored.column_names):
             columns.append(stored[name])
             continue
         right = fresh[name]
@@ -220,7 +237,9 @@ def _with_derived(stored: pa.Table, episode: Episode, identity: Identity) -> tup
 
 
 def _same(stored: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
-    return bool(stored.type == right.type and stored.combine_chunks().equals(right.combine_chunks()))
+    if stored.type != right.type or stored.null_count:
+        return False
+    return np.array_equal(tables.column_array(stored), tables.column_array(right), equal_nan=True)
 
 
 def _describes(
@@ -234,7 +253,7 @@ def _describes(
     values: dict[str, Any] = row.to_pylist()[0]
     if any(values.get(histogram_column(camera)) is None for camera in identity.cameras):
         return False
-    names = [name for name in identity.numeric if name not in NUMBERED]
+    names = [name for name in identity.described if name not in NUMBERED]
     return not wrong_statistics(values, {name: tables.column_array(data[name]) for name in names})
 
 

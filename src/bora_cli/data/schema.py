@@ -68,6 +68,17 @@ DERIVED = {
     "inner_index": "int64",
 }
 """Columns computed from the episode when it is written; for other readers of the files, never read back."""
+RESIDUAL = "action.residual"
+"""Column computed like those, float32 rows."""
+CLOCKS = ("wall_ns", "monotonic_ns")
+"""Columns and fields of Episode of one name, int64: when a tick was recorded.  They are part of no statistics and no
+content hash, so that recording the same twice gives the same."""
+PREFIX = "bora/"
+"""Of our columns in the row of an episode."""
+NAMED = (PREFIX + "operator", PREFIX + "profile_hash")
+"""Columns of a row that repeat what `Episode.meta` says, for other readers."""
+ADDED = (RESIDUAL, *CLOCKS, *NAMED)
+"""Columns of data files and rows that datasets made by earlier versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class Identity:
     image_size: (height, width) in pixels of every camera.  fps: ticks per second, also of the images.
     extra: anything else worth keeping, JSON values only (e.g. the hardware profile's hash).
     video: the codec of the images (`video.CODECS`), "" where they are PNG files in the data table.
+    added: which columns of `ADDED` its files have; none in datasets of versions that did not know them.
     """
 
     spec: ActionSpec
@@ -87,11 +99,13 @@ class Identity:
     robot_type: str
     extra: dict[str, Any] = field(default_factory=dict)
     video: str = ""
+    added: tuple[str, ...] = ADDED
 
     def to_json(self) -> dict[str, Any]:
         return {
             "format": VIDEO_FORMAT if self.video else FORMAT,
             **({"video": self.video} if self.video else {}),
+            **({"columns": list(self.added)} if self.added else {}),
             "robot_type": self.robot_type,
             "fps": self.fps,
             "action_spec": self.spec.to_json(),
@@ -113,7 +127,7 @@ class Identity:
         """The feature table of `meta/info.json`: column -> dtype, shape, names."""
         names = {"observation.state": list(self.state_names)}
         out: dict[str, dict[str, Any]] = {}
-        for column in VECTORS:
+        for column in (*VECTORS, *(name for name in self.added if name == RESIDUAL)):
             labels = names.get(column, list(self.spec.names))
             out[column] = {"dtype": "float32", "shape": [len(labels)], "names": labels}
         for camera in self.cameras:
@@ -127,14 +141,25 @@ class Identity:
                 about = video.feature_info(self.video, self.image_size, self.fps)
                 out[IMAGE_PREFIX + camera]["info"] = about
         scalars = {column: dtype for column, (dtype, _) in SCALARS.items()} | DERIVED
+        scalars |= dict.fromkeys(self.clocks, "int64")
         for column, dtype in scalars.items():
             out[column] = {"dtype": dtype, "shape": [1], "names": None}
         return out
 
     @property
+    def clocks(self) -> list[str]:
+        """Columns of a data file that say when a tick was recorded."""
+        return [name for name in CLOCKS if name in self.added]
+
+    @property
     def numeric(self) -> list[str]:
         """Columns of a data file other than images."""
         return [name for name in self.features if not name.startswith(IMAGE_PREFIX)]
+
+    @property
+    def described(self) -> list[str]:
+        """Columns other than images of which statistics are kept."""
+        return [name for name in self.numeric if name not in CLOCKS]
 
     @property
     def image_columns(self) -> list[str]:
@@ -153,7 +178,7 @@ class Identity:
                 continue
             if feature["dtype"] == "image":
                 kind = image
-            elif column in VECTORS:
+            elif column in VECTORS or column == RESIDUAL:
                 kind = pa.list_(pa.float32(), feature["shape"][0])
             else:
                 kind = scalar[feature["dtype"]]
@@ -178,6 +203,9 @@ class Identity:
         expected |= {field_name: ((ticks,), dtype) for dtype, field_name in SCALARS.values()}
         for name, (shape, dtype) in expected.items():
             _require(f"Episode.{name}", getattr(episode, name), shape, dtype)
+        for name in CLOCKS:
+            if (times := getattr(episode, name)) is not None:
+                _require(f"Episode.{name}", times, (ticks,), "int64")
         if set(episode.images) != set(self.cameras):
             raise SchemaMismatch(
                 f"The episode has images of {sorted(episode.images) or 'no camera'}; "

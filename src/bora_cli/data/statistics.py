@@ -30,7 +30,7 @@ def recompute(dataset: Dataset) -> dict[str, Any]:
     histograms = [histogram_column(camera) for camera in dataset.cameras]
     for index in range(len(dataset)):
         row = read_table(episode_file(dataset.root, EPISODE_PATH, index), ["episode_index", *histograms])
-        data = read_table(episode_file(dataset.root, DATA_PATH, index), dataset.identity.numeric)
+        data = read_table(episode_file(dataset.root, DATA_PATH, index), dataset.identity.described)
         total.add(data, row)
     return total.to_json()
 

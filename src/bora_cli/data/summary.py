@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bora_cli.data.schema import ADDED
 from bora_cli.types import Controller, content_hash
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     success: {"n", "of", "rate"}; rate is None without episodes.
     tasks: one such entry per task, setting and gap.  controllers: name -> {"ticks", "share"}.
     lengths: in ticks.  seconds: at the dataset's rate.  size_bytes: on disk.
+    missing_columns: those that the version which made the dataset did not write.
     human_share: ticks in which a person had a share, of all ticks of episodes that a policy had a part in.
     """
     rows = dataset.rows()
@@ -77,6 +79,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "human_share": float(driven[:, human].sum() / driven.sum()) if len(driven) else None,
         "takeovers": sum(int(row.meta.get("takeovers", 0)) for row in rows),
         "decisions": sum(row.decisions for row in rows),
+        "missing_columns": [name for name in ADDED if name not in dataset.identity.added],
         "size_bytes": sum(f.stat().st_size for f in dataset.root.rglob("*") if f.is_file()),
     }
     out |= {name: dict(Counter(_text(row.meta.get(key)) for row in rows)) for name, key in COUNTED.items()}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bora_cli.data import png
-from bora_cli.data.schema import IMAGE_PREFIX, SCALARS, VECTORS, Identity
+from bora_cli.data.schema import CLOCKS, IMAGE_PREFIX, RESIDUAL, SCALARS, VECTORS, Identity
 from bora_cli.errors import CorruptEpisode, DataError
-from bora_cli.types import Decision, Episode
+from bora_cli.types import F32, Decision, Episode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,21 @@ def decision_at(episode: Episode) -> tuple[I64, I64]:
         which[ticks] = k
         inner[ticks] = np.arange(length)[: len(inner[ticks])]
     return which, inner
+
+
+def residual_at(episode: Episode) -> F32:
+    """Return what the residual added to the frozen policy's action at each tick, float32 [T, A], physical units.
+
+    It is part of `proposed`: what is left of it without the residual is the frozen policy's.  NaN where no decision
+    covers the tick, whoever drove.
+    """
+    added = np.full(episode.action.shape, np.nan, np.float32)
+    for decision in episode.decisions:  # a later one takes the ticks over
+        added[decision.t_start :] = np.nan
+        ticks = added[decision.t_start : decision.t_start + len(decision.residual)]
+        with np.errstate(over="ignore", invalid="ignore"):  # a log may say anything
+            ticks[:] = np.float32(decision.lam) * decision.residual[: len(ticks)]
+    return added
 
 
 def data_table(
@@ -64,14 +80,33 @@ def data_table(
         "decision_id": decision_id,
         "inner_index": inner_index,
     }
+    if RESIDUAL in identity.added:
+        values[RESIDUAL] = residual_at(episode)
+    for name in identity.clocks:
+        times = getattr(episode, name)
+        values[name] = np.full(ticks, -1) if times is None else times
     arrow_schema = identity.arrow_schema()
     arrays = [_to_arrow(values[field.name], field.type) for field in arrow_schema]
     return pa.Table.from_arrays(arrays, schema=arrow_schema)
 
 
+def completed(data: pa.Table, episode: Episode, identity: Identity) -> pa.Table:
+    """Return the ticks of an episode with every column that a dataset has.
+
+    Columns that `data` lacks are computed from the episode (which needs no images); clocks nobody looked at say -1.
+    """
+    import pyarrow as pa
+
+    fresh = data_table(episode, replace(identity, cameras=(), video=""), 0, 0, 0)
+    schema = identity.arrow_schema()
+    return pa.Table.from_arrays(
+        [data[name] if name in data.column_names else fresh[name] for name in schema.names], schema=schema
+    )
+
+
 def write_options(identity: Identity) -> dict[str, Any]:
     """Return Parquet options: images are compressed already, the rest with zstd."""
-    columns = [f"{c}.list.element" if c in VECTORS else c for c in identity.numeric]
+    columns = [f"{c}.list.element" if c in (*VECTORS, RESIDUAL) else c for c in identity.numeric]
     codecs = dict.fromkeys(columns, "zstd")
     for column in identity.image_columns:
         codecs |= {f"{column}.bytes": "none", f"{column}.path": "none"}
@@ -108,6 +143,12 @@ def data_columns(episode_table: pa.Table) -> dict[str, Any]:
         fields[name] = column_array(episode_table[column]).copy()
     for column, (_, name) in SCALARS.items():
         fields[name] = column_array(episode_table[column]).copy()
+    for name in CLOCKS:
+        if (
+            name in episode_table.column_names
+            and (times := column_array(episode_table[name]).copy()).max() >= 0
+        ):
+            fields[name] = times
     return fields
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -73,6 +74,9 @@ def _episode(
     row, episode = dataset.row(index), dataset.episode(index)
     facts = {key: str(episode.meta[key]) for key in _FACTS if episode.meta.get(key) is not None}
     facts["decisions"] = str(len(episode.decisions))
+    if episode.wall_ns is not None:
+        recorded = datetime.fromtimestamp(int(episode.wall_ns.max()) // 10**9, UTC)
+        facts["recorded"] = f"{recorded:%Y-%m-%d %H:%M} UTC"
     if episode.intervened.any():
         facts["human share"] = f"{episode.human_share:.0%}"
     out = {

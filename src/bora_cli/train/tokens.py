@@ -1,7 +1,7 @@
 """The token cache: what the frozen backbone says about every recorded tick, computed once.
 
 Valid exactly as long as the backbone and the episodes are the same: the file is named after the backbone's hash and
-a hash of the episodes' files, so that tokens of another backbone, or of an episode that was replaced, are never read.
+a hash of what was recorded, so that tokens of another backbone, or of an episode that was replaced, are never read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bora_cli.data.content import file_hash
+from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_bytes
-from bora_cli.data.images import source_files
-from bora_cli.data.schema import EPISODE_PATH, episode_file
 from bora_cli.seeds import stream
 from bora_cli.types import U8
 
@@ -69,12 +67,13 @@ def dataset_tokens(
 
 
 def content_of(dataset: Dataset) -> str:
-    """Return a hash of all that tokens are made from, the files with ticks and images and the rows (12 digits)."""
+    """Return a hash of all that was recorded in a dataset, tokens' images and instructions among it (12 digits).
+
+    When it was recorded does not count: the same recorded again has the same hash.
+    """
     digest = hashlib.blake2b(f"{len(dataset)}".encode(), digest_size=6)
     for i in range(len(dataset)):
-        row = episode_file(dataset.root, EPISODE_PATH, i)
-        for path in (row, *source_files(dataset.root, dataset.identity, i)):
-            digest.update(file_hash(path).encode())
+        digest.update(episode_hash(dataset.root, dataset.identity, i).encode())
     return digest.hexdigest()
 
 
