@@ -122,8 +122,25 @@ def test_a_killed_recording_process_is_noticed(root: Path, recorder: Recorder) -
 def test_too_much_waiting_is_an_error_and_not_a_delay(root: Path) -> None:
     with Recorder(root, limit=100) as recorder:
         images = dict.fromkeys(CAMERAS, np.zeros((6, 8, 3), np.uint8))
-        with pytest.raises(DataError, match="0 MiB wait to be written; expected at most 0"):
+        with pytest.raises(
+            DataError, match="0 MiB wait to be written, 0 of them of this episode; expected at most 0"
+        ):
             recorder.tick(images, state=np.zeros(2), action=np.zeros(3))
+
+
+def test_what_the_recording_process_holds_counts_until_it_is_on_disk(root: Path) -> None:
+    episode = make_episode(9, seed=1)
+    with Recorder(root, limit=10_000) as recorder:  # the episode with all that comes with it takes 7155
+        for begin, end in ((0, 1), (1, 2)):
+            play(recorder, episode)
+            with pytest.raises(DataError, match="MiB wait to be written, 0 of them of this episode"):
+                play(recorder, episode)
+            if begin == 0:
+                recorder.discard()
+                recorder.submit(episode)
+            else:
+                recorder.finish(success=True, prompt="pick up the toy")
+            assert len(recorder.wait()) == end  # and there is room again
 
 
 def test_a_place_without_a_dataset_is_refused(tmp_path: Path) -> None:

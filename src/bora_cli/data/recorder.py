@@ -36,8 +36,8 @@ from bora_cli.data.ring import Ring
 from bora_cli.errors import BoraError, DataError
 from bora_cli.types import F32, U8, Controller, Decision, Episode
 
-LIMIT = 2 << 30
-"""Bytes of images that may wait for the recording process."""
+SHARE = 0.25
+"""Of the computer's memory, that ticks which are not yet on disk may take."""
 NICENESS = 10
 """How much the recording process stands back behind the control loop when both want a processor."""
 _START_S = 60.0
@@ -49,13 +49,14 @@ _HINT = "Record again what is missing; every committed episode is whole."
 class Recorder:
     """A dataset that is appended to by a process of its own; use it as a context manager.
 
-    limit: bytes that may wait until the recording process takes them; more than that is an error at the next
-    `tick`, because a loop that is too fast cannot be helped by waiting.  What that process has taken and not yet
-    written, the ticks of the current episode among them, is not counted.
+    limit: bytes that may be in memory, here and in the recording process, because their episode is not yet on disk,
+    the ticks of the current one among them; more than that is an error at the next `tick`, because a loop that is
+    too fast cannot be helped by waiting.  None: `SHARE` of the computer's memory.  While an episode is encoded, the
+    recording process needs room for a second copy of it.
     niceness: of the recording process, above that of this one.  Calls come from one thread.
     """
 
-    def __init__(self, root: Path | str, *, limit: int = LIMIT, niceness: int = NICENESS) -> None:
+    def __init__(self, root: Path | str, *, limit: int | None = None, niceness: int = NICENESS) -> None:
         context = multiprocessing.get_context("spawn")
         self._ring = Ring.create()
         alive, self._alive = context.Pipe(
@@ -68,7 +69,9 @@ class Recorder:
         self._process.start()
         alive.close()
         answers.close()
-        self._limit, self._waiting = limit, 0
+        self._limit = round(SHARE * _memory()) if limit is None else limit
+        self._episode_bytes = 0
+        self._unwritten: deque[int] = deque()  # bytes of every ended episode that nothing was heard of
         self._backlog: deque[memoryview] = deque()
         self._committed: list[int] = []
         self._error: BoraError | None = None
@@ -129,10 +132,12 @@ class Recorder:
             "monotonic_ns": time.monotonic_ns(),
         }
         size = sum(image.nbytes for image in images.values())
-        if self._waiting + size > self._limit:
+        held = self._episode_bytes + sum(self._unwritten)
+        if held + size > self._limit:
             raise DataError(
-                f"{self._waiting >> 20} MiB wait to be written; expected at most {self._limit >> 20}.",
-                "Record smaller images or fewer ticks per second, or write to a faster disk.",
+                f"{held >> 20} MiB wait to be written, {self._episode_bytes >> 20} of them of this episode;"
+                f" expected at most {self._limit >> 20}.",
+                "Record smaller images, fewer ticks per second or shorter episodes, or write to a faster disk.",
             )
         self._put("tick", (images, row))
 
@@ -152,16 +157,19 @@ class Recorder:
         self._raise()
         self._submitted += 1
         self._put("finish", (success, prompt, terminated, dict(meta or {}), list(decisions)))
+        self._end()
 
     def discard(self) -> None:
         """Drop the ticks since the last finished episode."""
         self._put("discard", None)
+        self._end()
 
     def submit(self, episode: Episode) -> None:
         """Have a complete episode committed; it must not be changed afterwards."""
         self._raise()
         self._submitted += 1
         self._put("episode", episode)
+        self._end()
 
     def wait(self, timeout: float = _END_S) -> list[int]:
         """Wait until every finished episode is committed; returns their numbers.
@@ -210,7 +218,7 @@ class Recorder:
         sizes = struct.pack(f">{len(raw) + 2}Q", len(head), len(raw), *map(len, raw))
         parts = [part for part in (memoryview(sizes), memoryview(head), *raw) if len(part)]
         self._backlog.extend(parts)
-        self._waiting += sum(map(len, parts))
+        self._episode_bytes += sum(map(len, parts))
         self._pump()
         for i in range(1, min(len(parts), len(self._backlog)) + 1):
             self._backlog[-i] = memoryview(bytes(self._backlog[-i]))
@@ -220,11 +228,15 @@ class Recorder:
         while self._backlog:
             part = self._backlog[0]
             done = self._ring.write(part)
-            self._waiting -= done
             if done < len(part):
                 self._backlog[0] = part[done:]
                 return
             self._backlog.popleft()
+
+    def _end(self) -> None:
+        """Count what was put since the last end until the recording process answers."""
+        self._unwritten.append(self._episode_bytes)
+        self._episode_bytes = 0
 
     def _hear(self) -> None:
         """Take the answers that are there."""
@@ -233,6 +245,8 @@ class Recorder:
         try:
             while self._answers.poll():
                 answer = self._answers.recv()
+                if self._unwritten:
+                    self._unwritten.popleft()
                 if isinstance(answer, BoraError):
                     self._error = self._error or answer
                 elif answer is not None:
@@ -251,6 +265,11 @@ class Recorder:
         self._hear()
         if self._error is not None:
             raise self._error
+
+
+def _memory() -> int:
+    """Return how many bytes of memory the computer has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _serve(ring: str, alive: Connection, answers: Connection, root: str, niceness: int) -> None:
@@ -292,11 +311,8 @@ def _serve(ring: str, alive: Connection, answers: Connection, root: str, nicenes
                 "Give every tick of an episode the same cameras, image sizes and numbers.",
             )
         ticks = []
-        if answer is not None:
-            with suppress(
-                OSError
-            ):  # the loop's process is gone, but what it finished is still to be committed
-                answers.send(answer)
+        with suppress(OSError):  # the loop's process is gone, but what it finished is still to be committed
+            answers.send(answer)
 
 
 def _drain(ring: Ring, alive: Connection, arrived: queue.SimpleQueue[tuple[str, Any] | None]) -> None:
