@@ -316,6 +316,9 @@ def test_numbers_that_name_nothing(text: str) -> None:
         (["success=false"], [0, 3]),
         (["gap=bias", "length>3"], [1, 5]),
         (["gap!=bias"], [0, 2, 4]),
+        (["gap=none"], [0, 2, 4]),
+        (["gap!=none", "profile_hash=aa"], [1, 3, 5]),
+        (["scene_seed=77"], []),
         (["human_share > 0.3"], [3]),
         (["scene_seed<=1"], [0, 1]),
         ([], [0, 1, 2, 3, 4, 5]),
@@ -337,8 +340,26 @@ def test_conditions(six: Path, conditions: list[str], wanted: list[int]) -> None
         ("length<x", "'x' is not a number"),
         ("gap<3", "need a number"),
         ("success=maybe", "compares .* with 'maybe'"),
+        ("gap=bais", "No episode has 'gap' 'bais'. There is bias, none."),
+        ("gap!=bais", "No episode has 'gap' 'bais'"),
+        ("prompt=", "No episode has 'prompt' ''"),
     ],
 )
 def test_conditions_that_mean_nothing(six: Path, condition: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         matching(Dataset.open(six).rows(), [condition])
+
+
+def test_words_that_no_episode_has_are_answered_with_those_there_are(tmp_path: Path) -> None:
+    mistakes = [None, "depth", "high", *(f"m{i:02d}" for i in range(12))]
+    made = [make_episode(2, meta={"mistake": name, "style": {"speed": i}}) for i, name in enumerate(mistakes)]
+    rows = make_dataset(tmp_path / "d", made).rows()
+    assert matching(rows, ["mistake=none"]) == [0]
+    with pytest.raises(
+        ConfigError, match=r"No episode has 'mistake' 'early'\. There is depth, .*, none and 2 more"
+    ):
+        matching(rows, ["mistake=early"])
+    with pytest.raises(ConfigError, match=r"No episode has 'mistake' 'depth'\. There is none\."):
+        matching(rows[:1], ["mistake=depth"])
+    with pytest.raises(ConfigError, match="'style' is no single value of an episode"):
+        matching(rows, ["style=1"])

@@ -21,6 +21,8 @@ _SIGNS = {
 }
 _CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+_SHOWN = 12
+"""Words that an error names at most."""
 _HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
 
 
@@ -68,7 +70,8 @@ def matching(rows: Sequence[EpisodeRow], conditions: Sequence[str]) -> list[int]
     """Return the episodes that fulfil all conditions, each a text such as "success=false" or "length<20".
 
     An episode that lacks the key fulfils only "KEY!=..." and "KEY=none".
-    Raises ConfigError for a condition that cannot be read, an unknown key, or a comparison without meaning.
+    Raises ConfigError for a condition that cannot be read, an unknown key, a word that no episode has there, or a
+    comparison without meaning.
     """
     known = [about(row) for row in rows]
     kept = list(range(len(rows)))
@@ -83,11 +86,27 @@ def matching(rows: Sequence[EpisodeRow], conditions: Sequence[str]) -> list[int]
         if not any(key in facts for facts in known):
             names = sorted({name for facts in known for name in facts})
             raise ConfigError(f"No episode has a '{key}'.", f"Known keys: {', '.join(names)}.")
+        if sign in ("=", "!="):
+            _require_known([facts.get(key) for facts in known], key, raw)
         kept = [i for i in kept if _holds(known[i].get(key), sign, raw, text)]
     return [rows[i].index for i in kept]
 
 
+def _require_known(values: Sequence[Any], key: str, raw: str) -> None:
+    """Raise ConfigError for a word that none of the values is: "mistake!=dept" would name every episode."""
+    if any(isinstance(value, list | dict) for value in values):
+        raise ConfigError(f"'{key}' is no single value of an episode.", "Ask about another key.")
+    words = {value for value in values if isinstance(value, str)}
+    if raw in words or raw.lower() == "none" or any(isinstance(value, int | float) for value in values):
+        return
+    shown = [*sorted(words)[:_SHOWN], *(["none"] if None in values else [])]
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    raise ConfigError(f"No episode has '{key}' {raw!r}.", f"There is {', '.join(shown)}{more}.")
+
+
 def _holds(value: Any, sign: str, raw: str, text: str) -> bool:
+    if raw.lower() == "none" and isinstance(value, str):  # a gap of that name
+        value = None if value == "none" else value
     wanted = _like(value, raw, text)
     if sign in ("=", "!="):
         return bool(_SIGNS[sign](value, wanted))
