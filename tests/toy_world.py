@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,12 @@ class ToyRig:
         self.action_spec = action_spec()
         self.state_names = STATE_NAMES
         self.bias = np.zeros(3, np.float32) if bias is None else bias
+        self.max_ticks = MAX_TICKS
         self.tick = 0
+
+    def privileged(self) -> SimpleNamespace:
+        """Return what only a simulator knows: the camera looks from the front."""
+        return SimpleNamespace(view=np.array([1.0, 0.0, 0.0]))
 
     def prepare(self, scene_seed: int) -> None:
         rng = stream("toy", scene_seed)
@@ -68,8 +74,8 @@ class ToyRig:
         self.hand = applied[6:].copy()
         self.tick += 1
         success = bool(np.linalg.norm(self.position) < 0.02)
-        truncated = not success and self.tick >= MAX_TICKS
-        return Outcome(applied, float(success) - 0.5 / MAX_TICKS, success, truncated, success)
+        truncated = not success and self.tick >= self.max_ticks
+        return Outcome(applied, float(success) - 0.5 / self.max_ticks, success, truncated, success)
 
     def frame(self, camera: str = "scene", size: int = 320, fancy: bool = True) -> Any:
         """Return a picture for people whose brightness is the tick, uint8 [size, size, 3]."""
@@ -129,10 +135,18 @@ class ToyWatcher:
 
 
 def toy_simulation(
-    task: str, setting: str, gap: str, image_size: int, profile: str = "sim", profile_hash: str = ""
+    task: str,
+    setting: str,
+    gap: str,
+    image_size: int,
+    profile: str = "sim",
+    profile_hash: str = "",
+    max_ticks: int = 0,
 ) -> ToyRig:
     """Stand in for `collect.simulation`; every gap but none is the bias."""
-    return ToyRig(None if gap.startswith("none") else BIAS)
+    rig = ToyRig(None if gap.startswith("none") else BIAS)
+    rig.max_ticks = max_ticks or rig.max_ticks
+    return rig
 
 
 def toy_demonstrations(count: int, first: int = 100_000) -> list[Episode]:
@@ -160,6 +174,7 @@ def move_into_toy_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bora_cli.evaluate.evaluate.simulation", toy_simulation)
     monkeypatch.setattr("bora_cli.evaluate.film.simulation", toy_simulation)
     monkeypatch.setattr("bora_cli.train.online.simulation", toy_simulation)
+    monkeypatch.setattr("bora_cli.train.crew.simulation", toy_simulation)
     monkeypatch.setattr("bora_cli.train.online.SimulatedOperator", ToyOperator)
     monkeypatch.setattr("bora_cli.train.online.Watcher", ToyWatcher)
 

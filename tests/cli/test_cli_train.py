@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bora_cli.checkpoint import tiny_backbone_path
+from bora_cli.cli import online as cli_online
 from bora_cli.cli import train as cli_train
 from bora_cli.cli.app import main
 from bora_cli.cli.options import METHODS, ONLINE_METHODS, RESIDUALS
@@ -57,8 +58,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 def test_every_method_says_what_it_takes() -> None:
     assert tuple(cli_train.TAKES) == METHODS
-    assert tuple(cli_train.ONLINE_TAKES) == ONLINE_METHODS
-    assert {o for options in cli_train.ONLINE_TAKES.values() for o in options} == set(ONLINE_VALUES)
+    assert tuple(cli_online.TAKES) == ONLINE_METHODS
+    assert {o for options in cli_online.TAKES.values() for o in options} == set(ONLINE_VALUES)
     assert {option for options in cli_train.TAKES.values() for option in options} == set(VALUES)
 
 
@@ -131,7 +132,7 @@ def test_an_online_option_is_used_or_refused(
     with pytest.raises(SystemExit) as leaving:
         main(words)
     err = capsys.readouterr().err
-    if option in cli_train.ONLINE_TAKES[method]:
+    if option in cli_online.TAKES[method]:
         assert not leaving.value.code
         assert asked[option.removeprefix("--")] == ([Path(value)] if option == "--data" else value)
     else:
@@ -151,11 +152,11 @@ def test_every_residual_reaches_the_online_job(
     """The job, which a continued run has to repeat, holds preset and residual."""
     jobs: list[Any] = []
 
-    def claim(out: Path, job: Any) -> None:
+    def claim(out: Path, job: Any, unknown: Any) -> None:
         jobs.append(job)
         raise ConfigError("enough", "")
 
-    monkeypatch.setattr(online, "_claim", claim)
+    monkeypatch.setattr(online, "claim", claim)
     words = ("online", str(toy_policy), "--task", "press_button", "--out", "run")
     with pytest.raises(SystemExit):
         main([*words, "--preset", "paper", "--residual", residual])

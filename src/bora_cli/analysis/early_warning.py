@@ -79,13 +79,13 @@ def _scores(traces: pl.DataFrame) -> tuple[list[F64], np.ndarray[tuple[int], np.
     scores = []
     for i, v in enumerate(curves):
         others = [c for j, c in enumerate(curves) if success[j] and half[j] != half[i]]
-        below = _reference(others, len(v)) - v
+        below = reference(others, len(v)) - v
         padded = np.concatenate([np.full(WAIT - 1, -np.inf), below])
         scores.append(np.lib.stride_tricks.sliding_window_view(padded, WAIT).min(1))
     return scores, success
 
 
-def _reference(successes: list[F64], ticks: int) -> F64:
+def reference(successes: list[F64], ticks: int) -> F64:
     """Return the median V of the successes that still run at each tick, held after the longest, [ticks]."""
     if not successes:
         return np.full(ticks, -np.inf)

@@ -6,6 +6,7 @@ append-only metrics files.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import polars as pl
 
 from bora_cli.analysis.online import EPISODES, RUN, committed, read_metrics, read_online, read_rounds
 from bora_cli.analysis.summary import Round
+from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import read_json
 from bora_cli.errors import DataError
@@ -28,6 +30,10 @@ QUIET_FACTOR = 5.0
 QUIET_SECONDS = 60.0
 ENDED_SECONDS = 3600.0
 """After so long without an episode a run is taken to have ended, not to be late."""
+TAIL = 65536
+"""Bytes of the end of the control loop's records that are looked at."""
+FORGOTTEN_SECONDS = 600.0
+"""After so long a record says nothing about now."""
 FAILURES = 5
 SMALL_DISK = 2e9
 """Bytes of free space below which a recording is in danger."""
@@ -107,6 +113,29 @@ def _episodes(root: Path) -> pl.DataFrame:
         for row in Dataset.open(root).rows()
     ]
     return pl.DataFrame(rows, schema=EPISODES)
+
+
+def last_words(path: Path, now: float) -> list[dict[str, Any]]:
+    """Return the last record of every process that told something lately, newest first; see `control.telemetry`.
+
+    path: of the run.  now: seconds since 1970.  Each record also has `age`, s.  A line that is still being written is
+    left out, and only the end of the file is read.
+    """
+    try:
+        with open(path / LIVE, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:  # nobody has told anything yet
+        return []
+    newest: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # the end of the file began within it
+            continue
+        if isinstance(record, dict) and now - float(record.get("t", 0.0)) <= FORGOTTEN_SECONDS:
+            newest[int(record.get("pid", 0))] = record | {"age": now - float(record["t"])}
+    return sorted(newest.values(), key=lambda record: float(record["age"]))
 
 
 def alarms(live: Live, now: float) -> list[str]:

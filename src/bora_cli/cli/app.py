@@ -16,12 +16,14 @@ from bora_cli.cli import (
     analyze,
     collect,
     compare,
+    console,
     data,
     demo,
     doctor,
     evaluate,
     hand,
     notebook,
+    online,
     profile,
     robot,
     sim,
@@ -82,7 +84,11 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                     "Act, take over where it fails, learn a correction.",
                     "bora online policy --task pick_toy --gap deployment --out run",
                 ),
-                train.online_command,
+                online.command,
+            ),
+            (
+                Entry("console", "Watch an online run, live.", "bora console run"),
+                console.command,
             ),
         ),
     ),
@@ -106,9 +112,7 @@ COMMANDS: tuple[tuple[str, tuple[tuple[Entry, Function | typer.Typer], ...]], ..
                 compare.compare_command,
             ),
             (
-                Entry(
-                    "notebook", "Look into a run in the browser.", "bora notebook value_traces --run runs/a"
-                ),
+                Entry("notebook", "Look into a run in the browser.", "bora notebook rounds --run run"),
                 notebook.notebook_command,
             ),
             (

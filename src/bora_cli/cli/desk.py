@@ -85,6 +85,40 @@ class TerminalDesk:
         sys.stderr.flush()
 
 
+class EmptyDesk:
+    """A desk where nobody sits: every episode begins by itself, and only devices without keys are heard."""
+
+    picture_size = 0
+    gone = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to give back."""
+
+    def pressed(self) -> list[KeyPress]:
+        """Return the one key that begins an episode, and means nothing while one runs."""
+        return [KeyPress("enter", time.monotonic())]
+
+    def show(self, scene: Scene) -> None:
+        """Show nothing: nobody looks."""
+
+
+class SharedDesk:
+    """A desk whose keys can be pressed at `bora console` too.  elsewhere: `bora_cli.input.key_file.KeyFile`."""
+
+    def __init__(self, desk: Any, elsewhere: Any) -> None:
+        self._desk, self._elsewhere = desk, elsewhere
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._desk, name)
+
+    def pressed(self) -> list[KeyPress]:
+        """Return the keys pressed here and elsewhere since the last call."""
+        return [*self._elsewhere.poll(), *self._desk.pressed()]
+
+
 def _columns() -> int:
     import shutil
 

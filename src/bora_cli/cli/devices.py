@@ -43,16 +43,22 @@ Token = Annotated[
 
 @contextmanager
 def opened(
-    names: Sequence[str], keyboard: Any, hardware: Any, token: Path | None = None
+    names: Sequence[str],
+    keyboard: Any,
+    hardware: Any,
+    token: Path | None = None,
+    *,
+    beside_policy: bool = False,
 ) -> Iterator[tuple[Any, ...]]:
     """Open devices and close them in the end.
 
-    keyboard: `bora_cli.input.keyboard.Keyboard`.  hardware: the profile.
+    keyboard: `bora_cli.input.keyboard.Keyboard`.  hardware: the profile.  beside_policy: whether a recording is to
+    take over and hand back, rather than to drive all the time.
     """
     devices: list[Any] = []
     try:
         for name in names:
-            devices.append(_open(name, keyboard, hardware, token))
+            devices.append(_open(name, keyboard, hardware, token, beside_policy))
         if keyboard not in devices:  # for the hand, postures and a pedal
             devices.append(keyboard)
         yield tuple(devices)
@@ -61,7 +67,7 @@ def opened(
             device.close()
 
 
-def _open(value: str, keyboard: Any, hardware: Any, token: Path | None) -> Any:
+def _open(value: str, keyboard: Any, hardware: Any, token: Path | None, beside_policy: bool) -> Any:
     name, _, where = value.partition(":")
     if name == "spacemouse":
         from bora_cli.input.mapping import Shaping
@@ -78,7 +84,7 @@ def _open(value: str, keyboard: Any, hardware: Any, token: Path | None) -> Any:
     if name == "udp":
         return _udp(where, len(hardware.hand.joints), token)
     if name == "replay":
-        return _replay(where)
+        return _replay(where, beside_policy)
     return keyboard
 
 
@@ -99,7 +105,7 @@ def _udp(where: str, joints: int, token: Path | None) -> Any:
     )
 
 
-def _replay(where: str) -> Any:
+def _replay(where: str, takes_over: bool) -> Any:
     from bora_cli.data.dataset import Dataset
     from bora_cli.input.replay import Replay
 
@@ -110,4 +116,5 @@ def _replay(where: str) -> Any:
         )
     o.require_datasets([Path(path)])
     dataset = Dataset.open(path)
-    return Replay(dataset.episode(int(number), images=False).human, dataset.spec, name=f"replay {where}")
+    human = dataset.episode(int(number), images=False).human
+    return Replay(human, dataset.spec, name=f"replay {where}", takes_over=takes_over)

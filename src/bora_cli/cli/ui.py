@@ -30,6 +30,17 @@ class Entry(NamedTuple):
     example: str
 
 
+class Line(NamedTuple):
+    """A line of a live view: what it is about, what there is to say, and whether that is good, bad or neither."""
+
+    label: str
+    text: str
+    mood: str = ""
+
+
+MOODS = {"": "", "good": "green", "busy": "cyan", "bad": "bold red"}
+
+
 class Ui:
     """What one invocation says.  quiet: only results and errors."""
 
@@ -82,14 +93,41 @@ class Ui:
         _console(stderr=False).print(text, markup=False, highlight=False)
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """Give a callback for the library: bars on a terminal, rare plain lines elsewhere."""
+    def progress(self, bars: bool = True) -> Iterator[Progress]:
+        """Give a callback for the library: bars on a terminal, rare plain lines elsewhere, or without `bars`."""
         if self.quiet:
             yield _silent
-        elif _console(stderr=True).is_terminal:
+        elif bars and _console(stderr=True).is_terminal:
             yield from _bars()
         else:
             yield _RareLines(self.say)
+
+    @contextmanager
+    def screen(self, title: str) -> Iterator[Callable[[Sequence[Line]], None]]:
+        """Give a function that shows lines in the place of those before, on a terminal; rare plain text elsewhere."""
+        from rich.live import Live
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        console = _console(stderr=False)
+
+        def drawn(lines: Sequence[Line]) -> Panel:
+            table = Table.grid(padding=(0, 2))
+            table.add_column(style="dim", no_wrap=True)
+            table.add_column(overflow="fold")
+            for line in lines:
+                table.add_row(line.label, Text(line.text, MOODS[line.mood]))
+            return Panel(table, title=title, title_align="left", width=min(console.width, WIDTH + 20))
+
+        with Live(drawn([]), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+            yield lambda lines: live.update(drawn(lines), refresh=True)
+
+    def bell(self) -> None:
+        """Ring the bell of the terminal."""
+        if sys.stdout.isatty():
+            sys.stdout.write("\a")
+            sys.stdout.flush()
 
 
 class _RareLines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -133,6 +134,24 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Tick:
+    """What happened at a tick, for somebody who looks on.
+
+    number: counted from 0.  phase, controller, event, reason: of the arbiter's command.  decision: the one that runs.
+    over: the episode ended with this tick.  success: the task is fulfilled.
+    """
+
+    number: int
+    phase: Phase
+    controller: Controller
+    event: Event
+    reason: str
+    decision: Decision
+    over: bool
+    success: bool
+
+
 @dataclass
 class _Log:
     """Columns of the episode being recorded."""
@@ -220,6 +239,7 @@ def roll_out(
     operator: Demonstrator | None = None,
     images: bool = True,
     max_ticks: int | None = None,
+    on_tick: Callable[[Tick], None] | None = None,
 ) -> Episode:
     """Let a policy act for one episode, with a person who may take over if `watcher` and `operator` are given.
 
@@ -229,6 +249,7 @@ def roll_out(
     An operator is asked at every tick and answers for that tick, so no sample grows old on its way to the arbiter: a
     device that falls silent is the operator's to notice.  `Person` then rests, and commands what is not a number (the
     arbiter holds) when all devices are in trouble.
+    on_tick: told after every tick what happened; it must not wait for anything.
     However this ends, the rig holds.
     """
     try:
@@ -287,11 +308,25 @@ def roll_out(
                 truncated=truncated,
             )
             decision.executed += int(command.controller == Controller.POLICY)
+            over = result.terminated or truncated
+            if on_tick is not None:
+                on_tick(
+                    Tick(
+                        tick,
+                        command.phase,
+                        command.controller,
+                        command.event,
+                        command.reason,
+                        decision,
+                        over,
+                        result.success,
+                    )
+                )
             inner, tick = inner + 1, tick + 1
             if command.event in (Event.RELEASE, Event.SETTLED):
                 decision.closed = "release" if command.event is Event.RELEASE else decision.closed
                 decision = None  # whoever drives next starts from a fresh look
-            if result.terminated or truncated:
+            if over:
                 log.decisions[-1].closed = "terminated" if result.terminated else "truncated"
                 return log.episode(result.success, obs.prompt, {**meta, "scene_seed": scene_seed})
     finally:

@@ -42,11 +42,18 @@ class CollectJob:
 
 @lru_cache(maxsize=4)
 def simulation(
-    task: str, setting: str, gap: str, image_size: int, profile: str = "sim", profile_hash: str = ""
+    task: str,
+    setting: str,
+    gap: str,
+    image_size: int,
+    profile: str = "sim",
+    profile_hash: str = "",
+    max_ticks: int = 0,
 ) -> Simulation | GuardedRig:
     """Return this process's simulation of a task inside the limits of a profile; gap as `bora collect --gap`.
 
-    profile_hash: of the profile when the job was made.  Raises ConfigError if the profile has changed since, or
+    profile_hash: of the profile when the job was made.  max_ticks: after which an episode is truncated, 0 for the
+    task's own number.  Raises ConfigError if the profile has changed since, or
     cannot drive the simulator.
     """
     hardware = sim_profile(profile)
@@ -55,7 +62,9 @@ def simulation(
             f"Profile '{profile}' has changed: its hash is {hardware.hash}, the job began with {profile_hash}.",
             "Restore the profile, or begin again in another --out.",
         )
-    return guarded(Simulation(task, setting=setting, gap=parse_gap(gap), image_size=image_size), hardware)
+    sim = Simulation(task, setting=setting, gap=parse_gap(gap), image_size=image_size)
+    sim.max_ticks = max_ticks or sim.max_ticks
+    return guarded(sim, hardware)
 
 
 def demonstrate_once(item: tuple[CollectJob, int]) -> Episode:

@@ -22,6 +22,7 @@ from bora_cli.input.keyboard import Keyboard
 from bora_cli.input.keys import KeyPress
 from bora_cli.input.person import Person
 from bora_cli.input.synergies import Synergies
+from bora_cli.profiles import HardwareProfile
 from bora_cli.seeds import scene_seeds
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.simulation import Simulation
@@ -135,27 +136,8 @@ class Session:
         self.dataset: Dataset | None = None
         if out is not None:
             self.dataset = open_or_create(out, asdict(job), rig, video)
-        spec = self._sim.action_spec
-        group = spec.slice("hand")
-        hand = HandMap.build(
-            spec.names[group],
-            spec.low[group],
-            spec.high[group],
-            profile.postures,
-            profile.limits.hand_rate,
-            driver.synergies,
-        )
-        self.person = Person(
-            spec,
-            self._sim.dt,
-            hand,
-            driver.devices,
-            clock=driver.clock,
-            yaw=self._view if driver.frame == "view" else lambda: 0.0,
-            signs=profile.operator.axis_signs,
-            fingers_by=driver.fingers_by,
-        )
-        self.rig = _LiveRig(rig, driver, self._poll, self._show)
+        self.person = person_at(rig, profile, driver, self._view)
+        self.rig = LiveRig(rig, driver, self._poll, self._show)
         self._done = len(self.dataset) if self.dataset is not None else 0
         self._order = ""
         self._note = ""
@@ -249,15 +231,8 @@ class Session:
             self.person.finish()
 
     def _show(self, obs: Observation, extra: tuple[str, ...] = ()) -> None:
-        """Give the desk what there is to see: the observation, larger where the renderer is fast enough."""
+        """Give the desk what there is to see."""
         desk, person = self._driver.desk, self.person
-        pictures: dict[str, U8] = {}
-        if desk.picture_size and obs.images and self._sim.backend != "rays":
-            pictures = {
-                camera: self._sim.frame(camera, desk.picture_size, fancy=False) for camera in obs.images
-            }
-        elif desk.picture_size:
-            pictures = {camera: enlarged(image, desk.picture_size) for camera, image in obs.images.items()}
         of = f"/{self.job.limit_s:g} s" if not self.waiting else ""
         state = [
             f"episode {self._done}",
@@ -268,16 +243,18 @@ class Session:
             f"successes {self.tally.successes}/{self.tally.recorded}",
         ]
         lines = [f'"{obs.prompt}"', "  ".join(state), *person.troubles, *([self._note] if self._note else [])]
-        desk.show(Scene(pictures, (*lines, *extra)))
+        desk.show(Scene(pictures_for(desk, self._sim, obs), (*lines, *extra)))
 
     def _view(self) -> float:
-        """Return the direction, rad, in which the person looks at the scene: that of its camera, seen from above."""
-        x, y, _ = -self._sim.privileged().view
-        return math.atan2(y, x)
+        return view_of(self._sim)
 
 
-class _LiveRig:
-    """A rig whose ticks take as long as they should; while it waits, the person is listened to."""
+class LiveRig:
+    """A rig whose ticks take as long as they should; while it waits, the person is listened to.
+
+    tick, late: ticks of the episode so far, and those of them that took too long.  behind: by how many seconds the last
+    one did.
+    """
 
     def __init__(
         self,
@@ -290,6 +267,7 @@ class _LiveRig:
         self._deadline = 0.0
         self.waiting = True
         self.tick = self.late = 0
+        self.behind = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rig, name)
@@ -317,6 +295,7 @@ class _LiveRig:
         self.tick += 1
         self._deadline += self._rig.dt
         now = self._driver.clock()
+        self.behind = max(0.0, now - self._deadline)
         if now > self._deadline:
             self.late += 1
             self._deadline = now  # lost time is not caught up: a person cannot drive faster
@@ -330,6 +309,45 @@ class _LiveRig:
         """End the clock of the episode, and hold."""
         self.waiting = True
         self._rig.hold()
+
+
+def person_at(rig: Any, profile: HardwareProfile, driver: Driver, view: Callable[[], float]) -> Person:
+    """Return the person behind the devices.  view: rad, where he looks, asked for when he takes the controls."""
+    spec = rig.action_spec
+    group = spec.slice("hand")
+    hand = HandMap.build(
+        spec.names[group],
+        spec.low[group],
+        spec.high[group],
+        profile.postures,
+        profile.limits.hand_rate,
+        driver.synergies,
+    )
+    return Person(
+        spec,
+        rig.dt,
+        hand,
+        driver.devices,
+        clock=driver.clock,
+        yaw=view if driver.frame == "view" else lambda: 0.0,
+        signs=profile.operator.axis_signs,
+        fingers_by=driver.fingers_by,
+    )
+
+
+def view_of(sim: Any) -> float:
+    """Return the direction, rad, in which a person looks at the scene: that of its camera, seen from above."""
+    x, y, _ = -sim.privileged().view
+    return math.atan2(y, x)
+
+
+def pictures_for(desk: Desk, rig: Any, obs: Observation) -> dict[str, U8]:
+    """Return what a desk shows of an observation, by camera: larger where the renderer is fast enough."""
+    if not desk.picture_size:
+        return {}
+    if getattr(rig, "backend", "rays") == "rays":
+        return {camera: enlarged(image, desk.picture_size) for camera, image in obs.images.items()}
+    return {camera: rig.frame(camera, desk.picture_size, fancy=False) for camera in obs.images}
 
 
 def enlarged(image: U8, size: int) -> U8:

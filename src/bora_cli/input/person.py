@@ -77,6 +77,7 @@ class Person:
         self.mode = ARM
         self.driving = False
         self._samples: list[DeviceSample | None] = [None] * len(devices)
+        self._heard: float | None = None
 
     # -- as a demonstrator -------------------------------------------------------------------------------------------
 
@@ -119,6 +120,12 @@ class Person:
         """Return this person as somebody who watches a policy and takes over; from now on this is all he does."""
         return Watching(self)
 
+    def look(self) -> None:
+        """Let go of the controls and forget what was pressed, at the beginning of an episode."""
+        for device in self._devices:
+            device.begin()
+        self.mode, self.driving, self._watching = ARM, False, True
+
     def wants(self, driving: bool) -> Wish:
         """Return whether the person wants to drive at this tick.  driving: he does already."""
         self._watching = True
@@ -149,6 +156,11 @@ class Person:
         return tuple(f"{device.name}: {device.trouble}" for device in self._devices if device.trouble)
 
     @property
+    def age(self) -> float | None:
+        """Seconds since a device last said something, None if none has."""
+        return None if self._heard is None else self._clock() - self._heard
+
+    @property
     def going_to(self) -> str:
         """Name of the posture that the hand travels to, or ""."""
         return self._hand.goal
@@ -164,6 +176,8 @@ class Person:
         """Read every device once, and obey the buttons that are about the hand."""
         now = self._clock()
         self._samples = [device.read(now) for device in self._devices]
+        young = [sample.t for sample in self._samples if sample is not None]
+        self._heard = max(young, default=self._heard)
         for sample in self._samples:
             for asked in sample.pressed if sample is not None else ():
                 if asked == FINGERS:
@@ -196,8 +210,8 @@ class Watching:
         self._person = person
 
     def begin(self, rig: Any) -> None:
-        """Begin to watch: the policy drives until the person asks for it."""
-        self._person.driving = False
+        """Begin to watch: the policy drives until the person asks for it; what was pressed before is forgotten."""
+        self._person.look()
 
     def observe(self, rig: Any, human_driving: bool) -> Wish:
         """Return whether the person wants to drive at this tick."""

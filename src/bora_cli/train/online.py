@@ -7,26 +7,31 @@
     OUT/round-K/round.json       what was collected, how training went, the release test; its presence ends the round
     OUT/policy/                  the policy that was released last
 
+    OUT/weights.json             which of these policies the actor takes now
+
 Each arrow collect -> update -> test -> release leaves files behind, so a run that is killed goes on at the arrow
-where it was, and ends as an uninterrupted one.
+where it was, and ends as an uninterrupted one.  One process does it all, or two do: an actor that collects and a
+learner that does the rest (`bora_cli.train.meeting`); the result is the same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import Trained, load_trained, save_trained
+from bora_cli.control.alarm import Alarm
 from bora_cli.control.loop import roll_out
+from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import copy_directory, in_use, write_json
+from bora_cli.data.files import copy_directory, write_json
 from bora_cli.errors import ConfigError
-from bora_cli.evaluate.collect import differences, open_or_create, simulation
+from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate, image_side
 from bora_cli.evaluate.guard import sim_profile
 from bora_cli.evaluate.metrics import human_share, takeovers
@@ -34,8 +39,21 @@ from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.operator import SimulatedOperator
+from bora_cli.sim.responder import Responder
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
+from bora_cli.train.crew import Crew, monitor
+from bora_cli.train.meeting import (
+    UNKNOWN,
+    Role,
+    Wait,
+    patiently,
+    playing,
+    publish,
+    round_of,
+    weights_after,
+)
+from bora_cli.train.online_job import AssistedJob, OnlineJob, claim
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
 from bora_cli.train.tokens import content_of
 from bora_cli.train.tracker import Tracker
@@ -48,37 +66,6 @@ RELEASE_SCENES = 20
 """Paired unaided episodes with and without the residual that decide whether it is released."""
 
 
-@dataclass(frozen=True)
-class OnlineJob:
-    """What an online run is.  data_hash: of all that was recorded in the offline episodes, "" if none are used."""
-
-    checkpoint: str
-    checkpoint_hash: str
-    task: str
-    setting: str
-    gap: str
-    method: str
-    rounds: int
-    episodes: int
-    seed: int
-    preset: str
-    residual: str
-    image_size: int
-    profile: str
-    profile_hash: str
-    data_hash: str
-
-
-@dataclass(frozen=True)
-class AssistedJob:
-    """One round's episodes: who acts, where."""
-
-    job: OnlineJob
-    round: int
-    policy: str
-    policy_hash: str
-
-
 def assisted(item: tuple[AssistedJob, int]) -> Episode:
     """Run one episode with a simulated person beside the robot: (job, scene seed) -> episode."""
     assisted_job, scene_seed = item
@@ -86,21 +73,34 @@ def assisted(item: tuple[AssistedJob, int]) -> Episode:
     sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
     policy = acting_policy(assisted_job.policy, assisted_job.policy_hash)
     policy.lam = policy.own_lam
-    meta = asdict(job) | {
-        "round": assisted_job.round,
-        "policy": assisted_job.policy_hash,
-        "operator": "simulated",
-        "renderer": sim.backend,
-    }
+    meta = assisted_job.meta | {"operator": "simulated", "renderer": sim.backend}
+    looking_on = monitor(assisted_job, policy)
+    looking_on.begin(round=assisted_job.round, scene=scene_seed)
+    bell, rng = looking_on.bell, stream("watcher", scene_seed)
     return roll_out(
         sim,
-        policy,
+        looking_on.policy,
         scene_seed=scene_seed,
         rng=stream("policy", scene_seed),
         meta=meta,
-        watcher=Watcher(job.task, stream("watcher", scene_seed)),
+        watcher=Watcher(job.task, rng) if bell is None else Responder(job.task, rng, lambda: bell.rings),
         operator=SimulatedOperator(CORRECTOR, stream("operator", scene_seed)),
+        on_tick=looking_on,
     )
+
+
+class Simulated:
+    """A scripted person beside the simulated robot, in as many processes as there are."""
+
+    operator = "simulated"
+    limit_s = 0.0
+
+    def __init__(self, pool: Workers) -> None:
+        self._pool = pool
+
+    def episodes(self, assisted_job: AssistedJob, scenes: Sequence[int]) -> Iterator[Episode]:
+        """Yield one episode per scene, in order."""
+        yield from self._pool.map(assisted, [(assisted_job, scene) for scene in scenes])
 
 
 def run_rounds(
@@ -118,11 +118,19 @@ def run_rounds(
     residual: ResidualKind = "constant",
     profile: str = "sim",
     data: list[Path] | None = None,
+    crew: Crew | None = None,
+    alarm: Alarm | None = None,
+    role: Role = "both",
+    wait: Wait | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
+    crew: who takes over, by default the simulated operator.  If a person stops, what there is stays, `stopped` is
+    true in the result, and the same call goes on.  alarm: calls whoever takes over, who does not watch then.
+    role: collect, learn, or do both; two calls with one role each come to the same.  wait: called while there is
+    nothing to do, with what is missing; by default it sleeps a second.
     preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
     profile: limits that the robot keeps.
     data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
@@ -132,11 +140,14 @@ def run_rounds(
     require_online_method(method)
     _require_word("preset", preset, Preset)
     _require_word("residual", residual, ResidualKind)
+    _require_word("role", role, Role)
     scene_seeds("online", seed, rounds * episodes)  # refuses numbers for which there are no scenes
     scene_seeds("release", seed, rounds * RELEASE_SCENES)
     hardware = sim_profile(profile)
+    pool = workers or Workers(1)
+    crew = crew or Simulated(pool)
     base = load_trained(checkpoint)
-    offline = [] if method != "bora" else data or _training_data(base, checkpoint)
+    offline = (data or _training_data(base, checkpoint)) if method == "bora" and role != "actor" else []
     job = OnlineJob(
         checkpoint=str(checkpoint),
         checkpoint_hash=checkpoint_hash(checkpoint),
@@ -153,37 +164,88 @@ def run_rounds(
         profile=profile,
         profile_hash=hardware.hash,
         data_hash=_data_hash(offline),
+        operator=crew.operator,
+        limit_s=crew.limit_s,
+        alarm=alarm.hash if alarm is not None else "",
     )
-    _claim(out, job)
-    pool = workers or Workers(1)
-    acting, done = checkpoint, []
-    for index in range(1, rounds + 1):
-        folder = out / f"round-{index}"
-        if not (folder / "round.json").is_file():
-            collected = _collect(job, index, acting, out / "episodes", pool, progress)
-            if not (folder / "policy" / "config.json").is_file():
-                in_use_now = load_trained(acting)
-                with closing(Tracker(folder / "metrics.jsonl")) as tracker:
-                    trained, facts = fit_residual(
-                        base,
-                        out / "episodes",
-                        offline,
-                        method=method,
-                        seed=seed,
-                        config=OnlineConfig.preset(preset),
-                        kind=residual,
-                        previous=in_use_now if in_use_now.lam > 0 else None,
-                        tracker=tracker,
-                        progress=progress,
-                    )
-                trained.provenance |= {"online_round": index, "training": facts}
-                save_trained(folder / "policy", trained)
-            test = _release_test(job, index, acting, folder / "policy", pool, progress)
-            write_json(folder / "round.json", {"index": index, **_human(collected), **test})
-        done.append(json.loads((folder / "round.json").read_text()))
-        acting = folder / "policy" if done[-1]["released"] else acting
+    job = claim(out, job, UNKNOWN[role])
+    learner = Learner(job, base, offline, out, pool, progress)
+    with playing(out, role) as check:
+
+        def look_again(reason: str) -> None:
+            check()
+            (wait or patiently)(reason)
+
+        return _run(job, checkpoint, learner, crew, alarm, role, look_again, check, progress)
+
+
+def _run(
+    job: OnlineJob,
+    checkpoint: Path,
+    learner: Learner,
+    crew: Crew,
+    alarm: Alarm | None,
+    role: Role,
+    wait: Wait,
+    check: Callable[[], None],
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Play a role, or both, until there is nothing left to do in it."""
+    out = learner.out
+    acting = checkpoint
+    done: list[dict[str, Any]] = []
+    for index in range(1, job.rounds + 1):
+        closed = (out / f"round-{index}" / "round.json").is_file()
+        if role != "learner" and not closed:
+            acting = weights_after(out, index - 1, checkpoint, wait) if role == "actor" else acting
+            collected = _collect(job, index, acting, out / "episodes", crew, alarm, check, progress)
+            if collected < job.episodes:
+                return {"policy": str(acting), "job": job.facts, "rounds": done, "stopped": True}
+        if role != "actor":
+            if not closed:
+                learner.close_round(index, acting, round_of(out, index, job.episodes, wait))
+            done.append(json.loads((out / f"round-{index}" / "round.json").read_text()))
+            acting = out / f"round-{index}" / "policy" if done[-1]["released"] else acting
+            publish(out, index, acting)
+    if role == "actor":
+        return {"policy": str(acting), "job": job.facts, "rounds": [], "role": role}
     final = _release(acting, out / "policy")
-    return {"policy": str(final), "job": asdict(job), "rounds": done}
+    return {"policy": str(final), "job": job.facts, "rounds": done}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What happens to a round once it is collected: update, test, and a file that says what came of it."""
+
+    job: OnlineJob
+    base: Trained
+    offline: list[Path]
+    out: Path
+    pool: Workers
+    progress: Progress | None
+
+    def close_round(self, index: int, acting: Path, collected: list[Episode]) -> None:
+        """Learn from the episodes of all rounds so far, test, and write round.json.  acting: the policy in use."""
+        job, folder = self.job, self.out / f"round-{index}"
+        if not (folder / "policy" / "config.json").is_file():
+            in_use_now = load_trained(acting)
+            with closing(Tracker(folder / "metrics.jsonl")) as tracker:
+                trained, facts = fit_residual(
+                    self.base,
+                    self.out / "episodes",
+                    self.offline,
+                    method=job.method,
+                    seed=job.seed,
+                    config=OnlineConfig.preset(cast(Preset, job.preset)),
+                    kind=cast(ResidualKind, job.residual),
+                    previous=in_use_now if in_use_now.lam > 0 else None,
+                    tracker=tracker,
+                    progress=self.progress,
+                )
+            trained.provenance |= {"online_round": index, "training": facts}
+            save_trained(folder / "policy", trained)
+        test = _release_test(job, index, acting, folder / "policy", self.pool, self.progress)
+        write_json(folder / "round.json", {"index": index, **_human(collected), **test})
 
 
 def _training_data(base: Trained, checkpoint: Path) -> list[Path]:
@@ -208,33 +270,34 @@ def _require_word(name: str, value: str, allowed: Any) -> None:
         raise ConfigError(f"Unknown {name} '{value}'.", f"Choose one of {', '.join(get_args(allowed))}.")
 
 
-def _claim(out: Path, job: OnlineJob) -> None:
-    """Write job.json, or check that the one there is the same."""
-    file = out / "job.json"
-    if not file.is_file():
-        if in_use(out):
-            raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
-        write_json(file, asdict(job))
-        return
-    if detail := differences(json.loads(file.read_text()), asdict(job)):
-        raise ConfigError(f"{out} holds another online run ({detail}).", "Choose another --out.")
-
-
 def _collect(
-    job: OnlineJob, index: int, acting: Path, root: Path, pool: Workers, progress: Progress | None
-) -> list[Episode]:
-    """Record what is missing of a round's episodes and return the whole round, without images."""
+    job: OnlineJob,
+    index: int,
+    acting: Path,
+    root: Path,
+    crew: Crew,
+    alarm: Alarm | None,
+    check: Callable[[], None],
+    progress: Progress | None,
+) -> int:
+    """Record what is missing of a round's episodes; returns how many there are, fewer if a person stopped.
+
+    check: raises if somebody else is the actor now.
+    """
     sim = simulation(job.task, job.setting, job.gap, job.image_size, job.profile, job.profile_hash)
-    dataset: Dataset = open_or_create(root, asdict(job), sim)
+    facts = {k: v for k, v in job.facts.items() if k != "data_hash" or not root.is_dir()}
+    dataset: Dataset = open_or_create(root, facts, sim)
     first = (index - 1) * job.episodes
     present = len(dataset) - first
     seeds = scene_seeds("online", job.seed, job.episodes, start=first)[present:]
-    assisted_job = AssistedJob(job, index, str(acting), checkpoint_hash(acting))
-    for episode in pool.map(assisted, [(assisted_job, s) for s in seeds]):
+    live = str((root.parent / LIVE).resolve())
+    assisted_job = AssistedJob(job, index, str(acting), checkpoint_hash(acting), live, alarm)
+    for episode in crew.episodes(assisted_job, seeds):
+        check()
         dataset.append(episode)
         if progress is not None:
             progress(f"round {index}", len(dataset) - first, job.episodes)
-    return [dataset.episode(i, images=False) for i in range(first, first + job.episodes)]
+    return min(len(dataset) - first, job.episodes)
 
 
 def _human(episodes: list[Episode]) -> dict[str, Any]:
