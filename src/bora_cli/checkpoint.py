@@ -13,6 +13,7 @@ where a save was killed while it put the new one in the place of the old one, lo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,15 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def code_hash() -> str:
+    """Return a hash of the source of this package (12 hexadecimal digits), for provenance; it needs no repository."""
+    root = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=6)
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def save_checkpoint(
     path: Path,
     config: Mapping[str, Any],
@@ -63,10 +73,11 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint directory; an existing one at `path` is replaced only once the new one is complete.
 
-    config: JSON-serialisable; `format` and `versions` are added.  parts: name -> state dict.
+    config: JSON-serialisable; `format`, `versions` and `code` (see `code_hash`) are added.  parts: name -> state dict.
     """
     path = Path(path)
-    full = {"format": FORMAT, **config, "parts": sorted(parts), "versions": package_versions()}
+    about = {"versions": package_versions(), "code": code_hash()}
+    full = {"format": FORMAT, **config, "parts": sorted(parts), **about}
     with directory_written(path) as fresh:
         for name, weights in parts.items():
             tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}

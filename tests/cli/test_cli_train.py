@@ -21,7 +21,7 @@ from bora_cli.train.pretrain import PretrainConfig
 
 ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
-VALUES |= {"--advantages": "flipped", "--adapt": "lora@4"}
+VALUES |= {"--validate": "demos", "--advantages": "flipped", "--adapt": "lora@4"}
 COMMON = ("--data", "demos", "--out", "out")
 
 
@@ -73,7 +73,8 @@ def test_an_option_is_used_or_refused(
     code, err = run(capsys, method, *COMMON, option, VALUES[option])
     if option in cli_train.TAKES[method]:
         assert code == 0, err
-        assert str(calls[0][option.removeprefix("--")]) == VALUES[option]
+        given = calls[0]["held_out" if option == "--validate" else option.removeprefix("--")]
+        assert str(given[0] if isinstance(given, list) else given) == VALUES[option]
     else:
         assert code == 3
         assert err.startswith(f"error: {method} has no use for {option}; of --backbone, ")
@@ -86,8 +87,8 @@ def test_init_is_explained_where_it_is_refused(capsys: pytest.CaptureFixture[str
     code, err = run(capsys, method, *COMMON, "--init", "policy")
     assert code == 3
     assert err == (
-        f"error: {method} has no use for --init; of --backbone, --updates, --preset, --adapt, --advantages, --init"
-        " it takes --backbone, --updates, --preset, --adapt.\n"
+        f"error: {method} has no use for --init; of --backbone, --updates, --preset, --validate, --adapt,"
+        " --advantages, --init it takes --backbone, --updates, --preset, --validate, --adapt.\n"
         "hint: Leave it out. --init names the policy that bora improves, or that bc_interventions corrects.\n"
     )
 
@@ -97,7 +98,7 @@ def test_all_that_is_refused_is_named_at_once(capsys: pytest.CaptureFixture[str]
     assert code == 3
     assert err == (
         "error: bc_interventions has no use for --updates, --preset;"
-        " of --backbone, --updates, --preset, --adapt, --advantages, --init it takes --init.\n"
+        " of --backbone, --updates, --preset, --validate, --adapt, --advantages, --init it takes --init.\n"
         "hint: Leave them out.\n"
     )
 

@@ -52,9 +52,8 @@ def test_the_backbone_learns_from_the_actor_and_never_from_the_critic(
     prompts = [e.prompt for e in buffer.episodes for _ in range(len(e))]
     live = LiveTokens(vlm, adaptation, load_pixels([demos], vlm.cameras), prompts, 1e-3, 0)
     index = np.arange(0, len(sampler), 7)
-    batch = live.put_into(
-        sampler.rows(index), sampler.start[torch.from_numpy(index)], np.random.default_rng(0)
-    )
+    seen = live.images(sampler.start[torch.from_numpy(index)], np.random.default_rng(0))
+    batch = live.put_into(sampler.rows(index), seen)
     assert batch.z.requires_grad
 
     critic = ChunkCritic(CriticConfig(sizes=actor.expert.config.sizes))

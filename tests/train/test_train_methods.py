@@ -48,7 +48,7 @@ def test_a_checkpoint_holds_the_policy_and_says_what_it_is(
     assert {f.suffix for f in trained[method].iterdir()} == {".safetensors", ".json", ".md"}
     save_trained(tmp_path / "again", found)
     assert weights(tmp_path / "again") == weights(trained[method])
-    lines = trained[method].with_name(f"{method}.metrics.jsonl").read_text().splitlines()
+    lines = (trained[method].with_name(f"{method}.run") / "metrics.jsonl").read_text().splitlines()
     assert all(np.isfinite(v) for line in lines for k, v in json.loads(line).items() if k != "phase")
 
 

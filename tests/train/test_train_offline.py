@@ -17,7 +17,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError, SchemaMismatch, TrainingDiverged
 from bora_cli.models.vlm import Backbone, build_tiny
 from bora_cli.train import clone as clone_module
-from bora_cli.train import offline, phases
+from bora_cli.train import phases, prepare
 from bora_cli.train.buffer import load_buffer
 from bora_cli.train.offline import fresh_actor, policy_spec, train
 from bora_cli.types import Episode
@@ -71,7 +71,7 @@ def test_the_backbone_is_frozen(
         used.append(Backbone.load(source))
         return used[-1]
 
-    monkeypatch.setattr(offline, "load_backbone", load)
+    monkeypatch.setattr(prepare, "load_backbone", load)
     files = {f.name: f.read_bytes() for f in toy_backbone.iterdir()}
     before = Backbone.load(toy_backbone).hash
     run("bora", toy_demos, tmp_path / "policy", backbone=str(toy_backbone))
@@ -193,9 +193,9 @@ def test_one_episode_is_enough(toy_backbone: Path, tmp_path: Path) -> None:
 
 
 def test_metrics_can_be_read_while_training(toy_policy: Path) -> None:
-    lines = toy_policy.with_name("policy.metrics.jsonl").read_text().splitlines()
+    lines = (toy_policy.with_name("policy.run") / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [r["phase"] for r in rows][:1] == ["critic"]
+    assert [r["phase"] for r in rows][:2] == ["clone", "critic"]
     assert {"value 1", "improve"} <= {r["phase"] for r in rows}
     assert all(isinstance(v, float) for r in rows for k, v in r.items() if k not in ("phase", "update"))
 

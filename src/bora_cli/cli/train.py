@@ -11,19 +11,17 @@ from bora_cli.cli import options as o
 from bora_cli.cli.used import require_used
 
 TAKES = {
-    "cp": ("--backbone", "--updates", "--preset", "--adapt"),
-    "diffusion": ("--backbone", "--updates", "--preset"),
-    "filtered_bc": ("--backbone", "--updates", "--preset", "--adapt"),
-    "awr": ("--backbone", "--updates", "--preset", "--advantages"),
-    "decoupled": ("--backbone", "--init", "--updates", "--preset"),
-    "decoupled_value": ("--backbone", "--init", "--updates", "--preset"),
-    "bora": ("--backbone", "--init", "--updates", "--preset", "--advantages", "--adapt"),
+    "cp": ("--backbone", "--updates", "--preset", "--validate", "--adapt"),
+    "diffusion": ("--backbone", "--updates", "--preset", "--validate"),
+    "filtered_bc": ("--backbone", "--updates", "--preset", "--validate", "--adapt"),
+    "awr": ("--backbone", "--updates", "--preset", "--validate", "--advantages"),
+    "decoupled": ("--backbone", "--init", "--updates", "--preset", "--validate"),
+    "decoupled_value": ("--backbone", "--init", "--updates", "--preset", "--validate"),
+    "bora": ("--backbone", "--init", "--updates", "--preset", "--validate", "--advantages", "--adapt"),
     "bc_interventions": ("--init",),
 }
 """What a method of `bora train` takes beside the options that all take."""
-Updates = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Gradient steps; else the preset's number.")
-]
+Updates = Annotated[int | None, typer.Option(min=1, metavar="N", help="Gradient steps; else the preset's.")]
 
 Preset = Annotated[
     str,
@@ -71,6 +69,10 @@ def train_command(
             callback=o.known_adaptation,
         ),
     ] = "none",
+    validate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Dataset to look at, not to learn from."),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
@@ -82,7 +84,7 @@ def train_command(
     and decoupled take a CP Base there.
     """
     require_used(ctx, method, TAKES)
-    o.require_datasets(data)
+    o.require_datasets([*data, *(validate or [])])
     o.require_new(out)
     if init is not None:
         o.require_checkpoint(init)
@@ -102,9 +104,12 @@ def train_command(
             preset=preset,
             advantages=advantages,
             adapt=adapt,
+            held_out=validate or [],
             progress=progress,
         )
     ui.report(result, json)
+    for alarm in result.get("alarms", []):
+        ui.warn(alarm)
     task = result.get("task")
     ui.say(f"next: bora eval {out} --task {task if task in o.TASKS else 'TASK'}")
 

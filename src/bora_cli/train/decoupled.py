@@ -20,8 +20,8 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
 from bora_cli.models.nn import polyak_update
 from bora_cli.train.buffer import Sampler
-from bora_cli.train.clone import adamw, set_rate, step
-from bora_cli.train.phases import Run
+from bora_cli.train.run import Phase, Run
+from bora_cli.train.steps import adamw, set_rate
 from bora_cli.train.tokens import augment
 from bora_cli.types import U8
 
@@ -83,14 +83,16 @@ def fit_decoupled(
     sampler = PixelSampler(run.sampler, pixels)
     optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng, n = run.rng("decoupled critic"), len(run.sampler)
-    for update in range(config.critic_updates):
+    modules = {"critic": critic, "target": target}
+    phase = Phase(run, "decoupled critic", config.critic_updates, modules, optimizer, rng)
+    for update in phase:
         set_rate(optimizer, cosine(update, config.critic_lr, config.critic_updates, floor=0.1))
-        loss, info = decoupled_loss(
-            critic, target, sampler.rows(draw(rng, n, config.critic_batch), rng), config
-        )
-        step(loss, optimizer, critic, 1.0, "decoupled critic", update)
+        with phase.loading():
+            batch = sampler.rows(draw(rng, n, config.critic_batch), rng)
+        loss, info = decoupled_loss(critic, target, batch, config)
+        phase.step(loss, critic, 1.0)
         polyak_update(target, critic, config.polyak)
-        run.report("decoupled critic", update, config.critic_updates, info)
+        phase.report(info)
     target.eval()
     parts = np.split(np.arange(n), range(JUDGED_AT_ONCE, n, JUDGED_AT_ONCE))
     return target, torch.cat([decoupled_advantages(target, sampler.rows(p), config.gamma) for p in parts])

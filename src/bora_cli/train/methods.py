@@ -11,9 +11,8 @@ decoupled_value   as decoupled, with a value of pixels that knows no action
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,9 +31,11 @@ from bora_cli.models.diffusion import DiffusionExpert
 from bora_cli.models.policy import Actor
 from bora_cli.train.buffer import Sampler
 from bora_cli.train.clone import clone
-from bora_cli.train.decoupled import fit_decoupled, load_pixels
+from bora_cli.train.decoupled import fit_decoupled
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.phases import Run, fit_critic, improve, judge, warm_up
+from bora_cli.train.phases import fit_critic, improve, judge, warm_up
+from bora_cli.train.run import Run
+from bora_cli.types import U8
 
 METHODS = (
     "cp",
@@ -87,26 +88,28 @@ def learn(
     actor: Actor,
     warm: bool,
     settings: Settings,
-    data: Sequence[Path],
-    cameras: Sequence[str],
+    pixels: Callable[[], U8],
     live: LiveTokens | None = None,
 ) -> Learned:
     """Run the phases of a method.
 
-    actor: with the expert to start from; warm: it is a CP Base already.  data, cameras: where the images are, for
-    the methods that look at them again.  live: for a method of `ADAPTS`, the backbone of which a part is trained.
+    actor: with the expert to start from; warm: it is a CP Base already.  pixels: returns the images of all
+    ticks, for the methods that look at them again.
+    live: for a method of `ADAPTS`, the backbone of which a part is trained.
     Raises DataError if there is nothing to imitate.
     """
     cp, offline, rows = settings.cp, settings.offline, np.arange(len(run.sampler))
     if isinstance(actor.expert, DiffusionExpert):
-        return Learned(_clone(run, run.sampler, actor.expert, cp, rows, diffusion_loss))
+        loss = diffusion_loss
+        return Learned(clone(actor.expert, run.sampler, cp, rows=rows, run=run, loss_of=loss, keep_best=True))
     if method == "awr":
         return _weighted(run, actor, settings)
     if method == "filtered_bc":
         rows = np.flatnonzero(run.buffer.windows.success)
         if not len(rows):
             raise DataError("No tick of a successful episode to imitate.", "Collect better demonstrations.")
-    expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows)
+    alone = method == "cp" and live is None
+    expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows, keep_best=alone)
     constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
     if method == "cp":
         cloning = constant.model_copy(update={"lambda_ppo": 0.0})
@@ -119,7 +122,7 @@ def learn(
         improved = improve(run, judged, expert, rows, cp, offline, critic, live)
         return Learned(improved, _critic_of_new_tokens(run, actor, offline, live) if live else critic)
     sees: Literal["action", "nothing"] = "action" if method == "decoupled" else "nothing"
-    decoupled, adv = fit_decoupled(run, load_pixels(data, cameras), sees, offline)
+    decoupled, adv = fit_decoupled(run, pixels(), sees, offline)
     given = offline.model_copy(update={"advantage": "given"})
     judged = Sampler(run.buffer, actor.state, actor.action, per_window=adv)
     return Learned(improve(run, judged, expert, rows, cp, given), decoupled=decoupled)
@@ -137,26 +140,15 @@ def _weighted(run: Run, actor: Actor, settings: Settings) -> Learned:
 
     both = cp.model_copy(update={"updates": cp.updates + offline.updates})
     rows = np.arange(len(run.sampler))
-    return Learned(_clone(run, judged, actor.expert, both, rows, loss), critic)
+    expert: Any = actor.expert
+    return Learned(clone(expert, judged, both, rows=rows, run=run, loss_of=loss), critic)
 
 
 def _critic_of_new_tokens(run: Run, actor: Actor, offline: OfflineConfig, live: LiveTokens) -> ChunkCritic:
     """Fit the critic that the checkpoint keeps: on the tokens of the backbone that the checkpoint has."""
     buffer = live.encoded(run.buffer)
     return fit_critic(
-        replace(run, buffer=buffer, sampler=Sampler(buffer, actor.state, actor.action)), offline
-    )
-
-
-def _clone(run: Run, sampler: Sampler, expert: Any, config: CPConfig, rows: Any, loss: Any) -> Any:
-    return clone(
-        expert,
-        sampler,
-        config,
-        rows=rows,
-        rng=run.rng("clone"),
-        generator=run.generator("clone"),
-        tracker=run.tracker,
-        progress=run.progress,
-        loss_of=loss,
+        replace(run, buffer=buffer, sampler=Sampler(buffer, actor.state, actor.action), held_out=None),
+        offline,
+        "critic of the trained backbone",
     )

@@ -1,45 +1,45 @@
 """`bora train METHOD`: learn a policy from recorded episodes, on tokens that are computed once.
 
-What the methods do is in `methods`.
+What the methods do is in `methods`, what is asked before anything is trained in `prepare`, what a run leaves behind
+in `folder`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bora_cli.algos.awr import AWRConfig
-from bora_cli.algos.bora_offline import OfflineConfig
-from bora_cli.algos.cp import CPConfig
-from bora_cli.algos.value import ValueFitConfig
-from bora_cli.checkpoint import TINY, Trained, load_backbone, load_trained, save_trained
-from bora_cli.data.dataset import Dataset
-from bora_cli.errors import CheckpointError, ConfigError, DataError
-from bora_cli.models.adapt import Adaptation, trained_state
-from bora_cli.models.consistency import ConsistencyConfig, ConsistencyExpert
-from bora_cli.models.diffusion import DDIM_STEPS, DiffusionConfig, DiffusionExpert
-from bora_cli.models.nn import Sizes, fit_contexts
-from bora_cli.models.normalize import Normalizer
-from bora_cli.models.policy import Actor, PolicySpec
-from bora_cli.train.buffer import Buffer, Sampler, load_buffer, require_same_robot
-from bora_cli.train.checks import require_learnable
+from bora_cli.checkpoint import Trained, load_backbone, load_trained, save_trained
+from bora_cli.errors import ConfigError, TrainingDiverged
+from bora_cli.models.adapt import trained_state
+from bora_cli.models.policy import Actor
+from bora_cli.train import parallel
+from bora_cli.train.alarms import alarms
+from bora_cli.train.buffer import Buffer, Sampler, load_buffer
 from bora_cli.train.decoupled import load_pixels
+from bora_cli.train.folder import RunFolder
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.methods import ADAPTS, ADVANTAGES, FOLLOWS, METHODS, WARM, Learned, Settings, learn
-from bora_cli.train.phases import Run
+from bora_cli.train.methods import ADVANTAGES, FOLLOWS, METHODS, Learned, learn
+from bora_cli.train.prepare import (
+    HORIZON,
+    Prepared,
+    Request,
+    fresh_actor,
+    policy_spec,
+    prepare,
+    require_known,
+)
 from bora_cli.train.residual import fit_residual, require_made_by
+from bora_cli.train.run import Progress, Run
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
-Progress = Callable[[str, int, int], None]
-HORIZON, EXECUTE = 8, 4
-STATE_FLOOR, ACTION_FLOOR = 1e-3, 0.02
-"""Smallest standard deviation believed in: states in their units, actions as a share of half their range."""
+__all__ = ["ADVANTAGES", "METHODS", "fresh_actor", "policy_spec", "set_up", "train"]
 
 
 def train(
@@ -54,118 +54,159 @@ def train(
     preset: str = "sim",
     advantages: str = "learned",
     adapt: str = "none",
+    held_out: Sequence[Path] = (),
+    share: parallel.Kind = "ddp",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train a policy on datasets and write it as a checkpoint to `out`.
+    """Train a policy on datasets and write it as a checkpoint to `out`, with a run directory beside it.
 
-    init: for `bora` and the decoupled baselines, the CP Base that spares the warm-up; for `bc_interventions`, the
-    policy that was corrected.
-    updates: of the behaviour-cloning warm-up; the later phases scale with it.  preset: sim or paper.
-    advantages: for `bora` and `awr`, a word of `ADVANTAGES`.  adapt: for the methods of `ADAPTS`, the part of the
-    backbone that is trained in the second stage, see `Adaptation.parse`.
+    The options are those of `Request`.  A run that was interrupted is continued by the same call, and ends with the
+    weights of one that was not.
     Raises ConfigError, DataError, CheckpointError for bad input before training, TrainingDiverged during it.
     """
-    if method not in METHODS:
-        raise ConfigError(f"Unknown method '{method}'.", f"Methods: {', '.join(METHODS)}.")
-    if advantages not in ADVANTAGES:
-        raise ConfigError(f"Unknown advantages '{advantages}'.", f"Advantages: {', '.join(ADVANTAGES)}.")
-    if advantages != "learned" and method not in FOLLOWS:
-        raise ConfigError(
-            f"{method} has no choice of advantages, so advantages {advantages} would go unused.",
-            "Leave it out, or train bora.",
-        )
-    adaptation = Adaptation.parse(adapt)
-    if adaptation is not None and method not in ADAPTS:
-        raise ConfigError(
-            f"{method} leaves the backbone frozen, so adapt {adapt} would go unused.",
-            f"Leave it out, or train one of {', '.join(ADAPTS)}.",
-        )
-    if method == "bc_interventions":
-        return _clone_corrections(data, Path(out), init, seed, progress)
-    if init is not None and method not in WARM:
-        raise ConfigError(
-            f"{method} starts from nothing, so init {init} would go unused.",
-            "Leave it out, or train bora, which takes a CP Base as its warm-up.",
-        )
-    started = time.monotonic()
-    torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
-    paths = [Path(p) for p in data]
-    out = Path(out)
-    warnings = require_learnable(method, paths)
-    warm = load_trained(init) if init is not None else None
-    source = backbone or (warm.backbone if warm is not None else TINY)
-    settings = _settings(preset, updates, ADVANTAGES[advantages])
-    offline = settings.offline
-
-    first = Dataset.open(paths[0])
-    vlm = load_backbone(source, first.cameras)
-    if warm is not None and warm.backbone_hash != vlm.hash:
-        raise CheckpointError(
-            f"{init} was trained on backbone {warm.backbone_hash}, not on {source} ({vlm.hash}).",
-            "Give the same --backbone, or leave out --init.",
-        )
-    spec = policy_spec(first, vlm.cameras, DDIM_STEPS if method == "diffusion" else offline.steps)
-    if warm is not None:
-        if not isinstance(warm.actor.expert, ConsistencyExpert):
-            raise CheckpointError(
-                f"{init} is a diffusion policy; {method} improves a consistency expert.",
-                "Give --init with the result of `bora train cp`, or leave it out.",
-            )
-        both = f"{init} and {first.root}"
-        require_same_robot(warm.spec.action, warm.spec.state_names, warm.spec.dt, first, both)
-    buffer = load_buffer(paths, vlm, horizon=HORIZON, gamma=offline.gamma, progress=progress)
-    actor = warm.actor if warm is not None else fresh_actor(buffer, spec, seed, method == "diffusion")
-    sampler = Sampler(buffer, actor.state, actor.action)
-    live = None
-    if adaptation is not None:
-        prompts = [e.prompt for e in buffer.episodes for _ in range(len(e))]
-        pixels = load_pixels(paths, spec.cameras)
-        live = LiveTokens(vlm, adaptation, pixels, prompts, offline.backbone_lr, seed)
-    with closing(Tracker(out.with_name(f"{out.name}.metrics.jsonl"))) as tracker:
-        run = Run(buffer, sampler, actor.expert.config.sizes, seed, tracker, progress)
-        learned = learn(method, run, actor, warm is not None, settings, paths, spec.cameras, live)
-    actor.expert = learned.expert
-    trained = Trained(
-        spec,
-        actor,
-        source,
-        vlm.hash,
-        _provenance(
-            method,
-            paths,
-            buffer,
-            seed,
-            preset,
-            settings,
-            learned,
-            init,
-            live is not None,
-            time.monotonic() - started,
-        )
-        | ({"advantages": advantages} if method in FOLLOWS else {})
-        | ({"adapt": str(adaptation)} if adaptation is not None else {})
-        | ({"warnings": warnings} if warnings else {}),
-        learned.critic,
-        decoupled=learned.decoupled,
-        adaptation=adaptation,
-        adapted=trained_state(vlm, adaptation) if adaptation is not None else None,
+    asked = Request(
+        method=method,
+        data=tuple(Path(p) for p in data),
+        backbone=backbone,
+        init=Path(init) if init is not None else None,
+        seed=seed,
+        updates=updates,
+        preset=preset,
+        advantages=advantages,
+        adapt=adapt,
+        held_out=tuple(Path(p) for p in held_out),
+        share=share,
     )
-    save_trained(out, trained)
+    if method == "bc_interventions":
+        require_known(asked)
+        return _clone_corrections(asked, Path(out), progress)
+    torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
+    with parallel.joined():
+        return _train(prepare(asked), Path(out), progress)
+
+
+def _train(prepared: Prepared, out: Path, progress: Progress | None) -> dict[str, Any]:
+    started, asked = time.monotonic(), prepared.request
+    folder = RunFolder.open(out, prepared.job())
+    shown = progress if parallel.first() else None
+    gamma = prepared.settings.offline.gamma
+    buffer = load_buffer(asked.data, prepared.vlm, horizon=HORIZON, gamma=gamma, progress=shown)
+    with closing(Tracker(folder.metrics, continued=folder.continued)) as tracker:
+        run, actor, live = set_up(prepared, buffer, tracker, shown, folder)
+
+        def checkpoint(learned: Learned, facts: Mapping[str, Any]) -> Trained:
+            about = _provenance(prepared, run, learned, started) | dict(facts)
+            return _checkpoint(prepared, actor, learned, live, about)
+
+        folder.policy = lambda expert, facts: checkpoint(Learned(expert), facts)
+        try:
+            learned = learn(
+                asked.method,
+                run,
+                actor,
+                prepared.warm is not None,
+                prepared.settings,
+                lambda: load_pixels(asked.data, prepared.spec.cameras),
+                live,
+            )
+        except TrainingDiverged as error:
+            folder.close(f"diverged: {error.message}", run.profile, finished=False)
+            last = folder.root / "last"
+            where = f" The policy before that is in {last}." if last.is_dir() else ""
+            raise TrainingDiverged(error.message, error.hint + where) from error
+    trained = checkpoint(learned, _findings(prepared, run, folder))
+    if parallel.first():
+        save_trained(out, trained)
+    parallel.wait()
+    folder.close("finished", run.profile, finished=True)
     return {"checkpoint": str(out), **trained.provenance}
 
 
-def _clone_corrections(
-    data: Sequence[Path], out: Path, init: Path | None, seed: int, progress: Progress | None
-) -> dict[str, Any]:
+def set_up(
+    prepared: Prepared,
+    buffer: Buffer,
+    tracker: Tracker,
+    progress: Progress | None,
+    folder: RunFolder | None = None,
+) -> tuple[Run, Actor, LiveTokens | None]:
+    """Return what the phases share, the actor to start from and, where it is trained, the backbone."""
+    asked, spec, offline = prepared.request, prepared.spec, prepared.settings.offline
+    warm, diffusion = prepared.warm, asked.method == "diffusion"
+    actor = warm.actor if warm is not None else fresh_actor(buffer, spec, asked.seed, diffusion)
+    sampler = Sampler(buffer, actor.state, actor.action)
+    held_out = None
+    if asked.held_out:
+        kept = load_buffer(asked.held_out, prepared.vlm, horizon=HORIZON, gamma=offline.gamma, copies=1)
+        held_out = Sampler(kept, actor.state, actor.action)
+    run = Run(
+        buffer,
+        sampler,
+        actor.expert.config.sizes,
+        asked.seed,
+        tracker,
+        progress,
+        folder,
+        held_out,
+    )
+    if prepared.adaptation is None:
+        return run, actor, None
+    live = LiveTokens(
+        prepared.vlm,
+        prepared.adaptation,
+        load_pixels(asked.data, spec.cameras),
+        [e.prompt for e in buffer.episodes for _ in range(len(e))],
+        offline.backbone_lr,
+        asked.seed,
+        asked.share,
+        lambda: load_backbone(prepared.source, spec.cameras),
+    )
+    return run, actor, live
+
+
+def _checkpoint(
+    prepared: Prepared, actor: Actor, learned: Learned, live: LiveTokens | None, about: dict[str, Any]
+) -> Trained:
+    vlm = prepared.vlm if live is None else live.backbone
+    return Trained(
+        prepared.spec,
+        Actor(learned.expert, actor.state, actor.action),
+        prepared.source,
+        vlm.hash,
+        about,
+        learned.critic,
+        decoupled=learned.decoupled,
+        adaptation=prepared.adaptation,
+        adapted=trained_state(vlm, prepared.adaptation) if prepared.adaptation is not None else None,
+    )
+
+
+def _findings(prepared: Prepared, run: Run, folder: RunFolder) -> dict[str, Any]:
+    """Return what a reader of the result should know: warnings, alarms, and how it did on held-out episodes."""
+    largest = max(float(abs(e.reward).max()) for e in run.buffer.episodes)
+    alarmed = alarms(run.tracker.rows, prepared.settings.offline, largest or 1.0)
+    found: dict[str, Any] = {}
+    for name, value in (("warnings", prepared.warnings), ("alarms", alarmed)):
+        if value:
+            found[name] = value
+    best = folder.kept("best")
+    if best:
+        found["best"] = {k: best[k] for k in ("phase", "update", "bc_val")}
+    return found
+
+
+def _clone_corrections(asked: Request, out: Path, progress: Progress | None) -> dict[str, Any]:
     """Train the control "BC on interventions" on the episodes of an online run."""
+    init, data = asked.init, asked.data
     if init is None or len(data) != 1:
         raise ConfigError(
             "bc_interventions needs one dataset of online episodes and the policy that made them.",
             "Give --data RUN/online/episodes and --init with the policy the online run started from.",
         )
-    base, episodes = load_trained(init), Path(data[0])
+    base, episodes = load_trained(init), data[0]
     require_made_by(base, episodes)
-    trained, facts = fit_residual(base, episodes, [], method="bc_interventions", seed=seed, progress=progress)
+    trained, facts = fit_residual(
+        base, episodes, [], method="bc_interventions", seed=asked.seed, progress=progress
+    )
     trained.provenance |= {
         "training": facts,
         "init": str(init.resolve()),
@@ -175,112 +216,36 @@ def _clone_corrections(
     return {"checkpoint": str(out), **trained.provenance}
 
 
-def policy_spec(dataset: Dataset, cameras: Sequence[str], steps: int) -> PolicySpec:
-    """Return what a policy trained on a dataset is made for."""
-    missing = [c for c in cameras if c not in dataset.cameras]
-    if missing:
-        raise DataError(
-            f"{dataset.root} has no camera {', '.join(missing)}; it has {', '.join(dataset.cameras)}.",
-            "Use a backbone made for these cameras.",
-        )
-    return PolicySpec(
-        action=dataset.spec,
-        state_names=tuple(dataset.state_names),
-        cameras=tuple(cameras),
-        dt=1.0 / dataset.fps,
-        horizon=HORIZON,
-        execute=EXECUTE,
-        steps=steps,
-        image_size=dataset.image_size,
-    )
-
-
-def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int, diffusion: bool = False) -> Actor:
-    """Return an untrained actor whose normalisers fit the buffer; actions have standard deviation 0.5.
-
-    diffusion: give it a diffusion head instead of a consistency expert.
-    """
-    w = buffer.windows
-    executed = torch.from_numpy(w.action[w.mask > 0])
-    floor = ACTION_FLOOR * torch.from_numpy(spec.action.half_range)
-    sizes = Sizes(
-        n_tokens=buffer.tokens.shape[2],
-        token_width=buffer.tokens.shape[3],
-        state_dim=buffer.state.shape[1],
-        action_dim=spec.action.dim,
-        horizon=spec.horizon,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        expert: ConsistencyExpert | DiffusionExpert
-        if diffusion:
-            expert = DiffusionExpert(DiffusionConfig(sizes=sizes))
-        else:
-            expert = ConsistencyExpert(ConsistencyConfig(sizes=sizes))
-    fit_contexts(expert, buffer.tokens[0])
-    return Actor(
-        expert,
-        Normalizer.fit(buffer.state, floor=STATE_FLOOR),
-        Normalizer.fit(executed, std=0.5, floor=floor),
-    )
-
-
-def _settings(preset: str, updates: int | None, changes: dict[str, Any]) -> Settings:
-    """Return the numbers of a preset with changes of `OfflineConfig`; `updates` scales every phase in proportion."""
-    if preset not in ("sim", "paper"):
-        raise ConfigError(f"Unknown preset '{preset}'.", "Presets: sim, paper.")
-    cp, offline = CPConfig(), OfflineConfig.preset("sim" if preset == "sim" else "paper")
-    if preset == "paper":
-        cp = cp.model_copy(update={"updates": 40_000, "batch": 64, "lr": 5e-5})
-    value = ValueFitConfig(gamma=offline.gamma, lam=offline.gae_lambda)
-    if updates is not None:
-        share = updates / cp.updates
-        offline = offline.model_copy(
-            update={
-                "updates": round(offline.updates * share),
-                "critic_updates": round(offline.critic_updates * share),
-            }
-        )
-        value = value.model_copy(update={"updates": round(value.updates * share)})
-        cp = cp.model_copy(update={"updates": updates})
-    return Settings(cp, offline.model_copy(update=changes), value, AWRConfig())
-
-
-def _provenance(
-    method: str,
-    paths: list[Path],
-    buffer: Buffer,
-    seed: int,
-    preset: str,
-    settings: Settings,
-    learned: Learned,
-    init: Path | None,
-    adapted: bool,
-    seconds: float,
-) -> dict[str, Any]:
+def _provenance(prepared: Prepared, run: Run, learned: Learned, started: float) -> dict[str, Any]:
     """Return what a checkpoint says about its making."""
-    cp, offline = settings.cp, settings.offline
+    asked, settings = prepared.request, prepared.settings
+    method, offline = asked.method, settings.offline
     judged = learned.critic is not None or learned.decoupled is not None
-    improved = method not in ("cp", "diffusion") or adapted
-    metas = [e.meta for e in buffer.episodes]
-    successes = sum(e.success for e in buffer.episodes)
+    improved = method not in ("cp", "diffusion") or prepared.adaptation is not None
+    episodes = run.buffer.episodes
+    metas = [e.meta for e in episodes]
     tasks = sorted({str(m.get("task")) for m in metas})
-    return {
+    facts = {
         "method": method,
         "task": tasks[0] if len(tasks) == 1 else ", ".join(tasks),
-        "data": [str(p.resolve()) for p in paths],
-        "data_hash": content_hash(
-            [[m, len(e), e.success] for m, e in zip(metas, buffer.episodes, strict=True)]
-        ),
+        "data": [str(p.resolve()) for p in asked.data],
+        "data_hash": content_hash([[m, len(e), e.success] for m, e in zip(metas, episodes, strict=True)]),
         "profile_hash": sorted({str(m.get("profile_hash", "")) for m in metas}),
         "episodes": len(metas),
-        "demonstration_success": f"{successes}/{len(metas)}",
-        "seed": seed,
-        "preset": preset,
+        "demonstration_success": f"{sum(e.success for e in episodes)}/{len(metas)}",
+        "seed": asked.seed,
+        "preset": asked.preset,
         "gamma": offline.gamma,
-        "clone_updates": cp.updates,
+        "clone_updates": settings.cp.updates,
         "improve_updates": offline.updates if improved else 0,
         "critic_updates": offline.critic_updates if judged else 0,
-        "init": str(init) if init is not None else None,
-        "seconds": round(seconds, 1),
+        "init": str(asked.init) if asked.init is not None else None,
+        "seconds": round(time.monotonic() - started, 1),
     }
+    if asked.held_out:
+        facts["held_out"] = [str(p.resolve()) for p in asked.held_out]
+    if method in FOLLOWS:
+        facts["advantages"] = asked.advantages
+    if prepared.adaptation is not None:
+        facts["adapt"] = str(prepared.adaptation)
+    return facts

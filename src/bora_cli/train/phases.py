@@ -6,12 +6,11 @@ Each is a loop over updates that draws a batch, asks `algos` for a loss, and tak
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bora_cli.algos.batch import draw, elsewhere
 from bora_cli.algos.bora_offline import OfflineConfig, actor_loss, advantages, critic_loss
@@ -27,60 +26,35 @@ from bora_cli.algos.value import (
 )
 from bora_cli.models.consistency import ConsistencyExpert
 from bora_cli.models.critic import ChunkCritic, CriticConfig, StateValue, ValueConfig
-from bora_cli.models.nn import Sizes, fit_contexts, polyak_update
+from bora_cli.models.nn import fit_contexts, polyak_update
 from bora_cli.models.policy import Actor
-from bora_cli.seeds import stream
-from bora_cli.train.buffer import Buffer, Sampler
-from bora_cli.train.clone import LOG_EVERY, Progress, adamw, clone, set_rate, step
+from bora_cli.train.buffer import Sampler
+from bora_cli.train.clone import clone, look_at_held_out
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class Run:
-    """What all phases of one training run share."""
-
-    buffer: Buffer
-    sampler: Sampler
-    sizes: Sizes
-    seed: int
-    tracker: Tracker
-    progress: Progress | None
-
-    def rng(self, name: str) -> np.random.Generator:
-        """Return the numpy generator of a phase."""
-        return stream(name, self.seed)
-
-    def generator(self, name: str) -> torch.Generator:
-        """Return the torch generator of a phase."""
-        return torch.Generator().manual_seed(int(stream(f"torch {name}", self.seed).integers(2**62)))
-
-    def report(self, stage: str, update: int, total: int, values: dict[str, float]) -> None:
-        """Log and show an update, now and then."""
-        if (update + 1) % LOG_EVERY == 0 or update + 1 == total:
-            self.tracker.log(stage, update + 1, values)
-            if self.progress is not None:
-                self.progress(stage, update + 1, total)
+from bora_cli.train.probe import probe
+from bora_cli.train.run import Phase, Run
+from bora_cli.train.steps import adamw, set_rate
 
 
 def warm_up(
-    run: Run, expert: ConsistencyExpert, config: CPConfig, rows: NDArray[np.int64]
+    run: Run, expert: ConsistencyExpert, config: CPConfig, rows: NDArray[np.int64], keep_best: bool = False
 ) -> ConsistencyExpert:
-    """Return the expert after behaviour cloning of the windows `rows` [m]."""
+    """Return the expert after behaviour cloning of the windows `rows` [m]; keep_best: see `clone`."""
     return clone(
         expert,
         run.sampler,
         config,
         rows=rows,
-        rng=run.rng("clone"),
-        generator=run.generator("clone"),
-        tracker=run.tracker,
-        progress=run.progress,
+        run=run,
+        keep_best=keep_best,
     )
 
 
-def fit_critic(run: Run, config: OfflineConfig) -> ChunkCritic:
-    """Return the chunk critic q, v fitted to all data (IQL), with its averaged weights."""
+def fit_critic(run: Run, config: OfflineConfig, name: str = "critic") -> ChunkCritic:
+    """Return the chunk critic q, v fitted to all data (IQL), with its averaged weights.
+
+    name: of the phase, where a run has two of them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         sees = CriticConfig(sizes=run.sizes, context=config.context, ensemble=config.ensemble)
@@ -89,13 +63,16 @@ def fit_critic(run: Run, config: OfflineConfig) -> ChunkCritic:
     target = deepcopy(critic)
     optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng = run.rng("critic")
-    for update in range(config.critic_updates):
+    phase = Phase(run, name, config.critic_updates, {"critic": critic, "target": target}, optimizer, rng)
+    for update in phase:
         set_rate(optimizer, cosine(update, config.critic_lr, config.critic_updates, floor=0.1))
-        batch = run.sampler.rows(draw(rng, len(run.sampler), config.critic_batch), rng)
+        with phase.loading():
+            batch = run.sampler.rows(draw(rng, len(run.sampler), config.critic_batch), rng)
         loss, info = critic_loss(critic, target, batch, config)
-        step(loss, optimizer, critic, 1.0, "critic", update)
+        phase.step(loss, critic, 1.0)
         polyak_update(target, critic, config.polyak)
-        run.report("critic", update, config.critic_updates, info)
+        phase.report(info)
+    run.tracker.log(f"{name} probe", config.critic_updates, probe(target, run.held_out or run.sampler))
     return target
 
 
@@ -117,14 +94,17 @@ def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
         optimizer = adamw(value, config.lr, config.weight_decay)
         others, rng = np.flatnonzero((fold != k) & returns.known), run.rng(f"value {k}")
         seen = others if len(others) else np.arange(len(fold))  # a single episode judges itself
-        for update in range(config.updates):
+        phase = Phase(run, f"value {k + 1}", config.updates, {"value": value}, optimizer, rng)
+        for update in phase:
             set_rate(optimizer, cosine(update, config.lr, config.updates))
-            at = torch.from_numpy(seen[rng.integers(0, len(seen), config.batch)])
-            view = torch.from_numpy(rng.integers(0, tokens.shape[0], config.batch))
+            with phase.loading():
+                at = torch.from_numpy(seen[rng.integers(0, len(seen), config.batch)])
+                view = torch.from_numpy(rng.integers(0, tokens.shape[0], config.batch))
+                z = tokens[view, at].float()
             target = returns.target(at, value, tokens[0], state)
-            loss = value_loss(value, tokens[view, at].float(), state[at], target)
-            step(loss, optimizer, value, 1.0, "value", update)
-            run.report(f"value {k + 1}", update, config.updates, {"loss": float(loss.detach())})
+            loss = value_loss(value, z, state[at], target)
+            phase.step(loss, value, 1.0)
+            phase.report({"loss": float(loss.detach())})
         with torch.no_grad():
             predictions.append(value(tokens[0].float(), state))
     values = out_of_fold(predictions, fold)
@@ -173,20 +153,32 @@ def improve(
     averaged, old = deepcopy(expert), deepcopy(expert)
     optimizer = adamw(expert, config.lr, cp.weight_decay)
     rng, generator = run.rng("improve"), run.generator("improve")
-    for update in range(config.updates):
+    modules: dict[str, nn.Module] = {"expert": expert, "averaged": averaged, "old": old}
+    optimizers = [optimizer]
+    if live is not None:
+        modules["backbone"], optimizers = nn.ParameterList(live.parameters), [optimizer, live.optimizer]
+    policy = None if live is not None and live.cut else averaged
+    phase = Phase(run, "improve", config.updates, modules, optimizers, rng, generator, policy)
+    for update in phase:
         set_rate(optimizer, cosine(update, config.lr, config.updates))
         if update % config.old_every == 0:
             old.load_state_dict(expert.state_dict())
-        index = rows[rng.integers(0, len(rows), config.batch)]
-        batch = sampler.rows(index, rng)
+        with phase.loading():
+            index = rows[rng.integers(0, len(rows), config.batch)]
+            batch = sampler.rows(index, rng)
+            seen = live.images(sampler.start[torch.from_numpy(index)], rng) if live is not None else None
         adv = advantages(batch, config, critic)
-        if live is not None:
-            batch = live.put_into(batch, sampler.start[torch.from_numpy(index)], rng)
+        if live is not None and seen is not None:
+            batch = live.put_into(batch, seen)
         result = actor_loss(expert, old, averaged, batch, adv, config=config, cp=cp, generator=generator)
         if not result.skip:
-            step(result.loss, optimizer, expert, cp.grad_clip, "improve", update)
+            phase.step(result.loss, expert, cp.grad_clip)
             polyak_update(averaged, expert, 1 - cp.ema)
             if live is not None:
                 live.step(cosine(update, 1.0, config.updates), cp.grad_clip)
-        run.report("improve", update, config.updates, result.info)
+        phase.report(result.info)
+        if live is None:  # held-out tokens are those of the backbone as it was
+            look_at_held_out(phase, averaged, cp)
+    if live is not None:
+        live.put_together()
     return averaged

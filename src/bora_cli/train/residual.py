@@ -38,7 +38,8 @@ from bora_cli.models.policy import Actor, chunk_noise
 from bora_cli.models.residual import ResidualActor, ResidualConfig
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
-from bora_cli.train.clone import LOG_EVERY, adamw, set_rate, step
+from bora_cli.train.run import LOG_EVERY
+from bora_cli.train.steps import adamw, set_rate, step
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import ActionSpec, Controller, Decision, Episode
 

@@ -1,4 +1,4 @@
-"""The state of a training run: weights, optimiser, counters and random numbers, so that a run can be continued.
+"""The state of a training run: weights, optimisers, counters and random numbers, so that a run can be continued.
 
 A run that is continued equals one that was not interrupted, bit for bit on the same machine.
 """
@@ -6,7 +6,7 @@ A run that is continued equals one that was not interrupted, bit for bit on the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,41 @@ from torch import Tensor, nn
 
 from bora_cli.data.files import write_bytes
 from bora_cli.errors import CheckpointError
+from bora_cli.train import parallel
+
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 
 def save_state(
     path: Path,
     update: int,
     modules: Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     rng: np.random.Generator,
     generator: torch.Generator,
     job: Mapping[str, Any],
 ) -> None:
-    """Write everything a run needs to go on, atomically.  job: what is trained; checked when it is read."""
+    """Write everything a run needs to go on, atomically.  job: what is trained; checked when it is read.
+
+    Of several processes all have to call it, and the first one writes.
+    """
     tensors = {
-        f"{name}/{k}": v.detach().clone() for name, m in modules.items() for k, v in m.state_dict().items()
+        f"{name}/{k}": parallel.whole(v) for name, m in modules.items() for k, v in m.state_dict().items()
     }
-    for index, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v).clone() for k, v in entry.items()}
+    for number, optimizer in enumerate(_each(optimizers)):
+        for index, entry in optimizer.state_dict()["state"].items():
+            slots = {k: parallel.whole(torch.as_tensor(v)) for k, v in entry.items()}
+            tensors |= {f"optimizer{number}/{index}/{k}": v for k, v in slots.items()}
     tensors["generator"] = generator.get_state()
     meta = {"update": update, "rng": rng.bit_generator.state, "job": dict(job)}
-    write_bytes(path, save(tensors, {"state": json.dumps(meta)}))
+    if parallel.first():
+        write_bytes(path, save(tensors, {"state": json.dumps(meta)}))
 
 
 def load_state(
     path: Path,
     modules: Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     rng: np.random.Generator,
     generator: torch.Generator,
     job: Mapping[str, Any],
@@ -62,15 +71,28 @@ def load_state(
             f"{path} belongs to another training run ({meta['job']}).", "Choose another --out, or delete it."
         )
     for name, module in modules.items():
-        module.load_state_dict(_below(tensors, name))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(tensors, "optimizer").items():
-        index, _, slot = key.partition("/")
-        state.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        own, kept = module.state_dict(), _below(tensors, name)
+        module.load_state_dict({k: parallel.like(v, own[k]) for k, v in kept.items()})
+    for number, optimizer in enumerate(_each(optimizers)):
+        _restore(optimizer, _below(tensors, f"optimizer{number}"))
     rng.bit_generator.state = meta["rng"]
     generator.set_state(tensors["generator"])
     return int(meta["update"])
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, slot = key.partition("/")
+        parameter = parameters[int(index)]
+        whole = value if value.shape != parameter.shape else parallel.like(value, parameter)
+        state.setdefault(int(index), {})[slot] = whole
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _each(optimizers: Optimizers) -> Sequence[torch.optim.Optimizer]:
+    return [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

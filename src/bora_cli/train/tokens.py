@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_bytes
+from bora_cli.errors import CheckpointError
 from bora_cli.seeds import stream
+from bora_cli.train import parallel
 from bora_cli.types import U8
 
 if TYPE_CHECKING:
@@ -48,19 +51,22 @@ def dataset_tokens(
     if file.is_file():
         cached: F16 = np.load(file)
         return cached
-    parts = []
-    for i in range(len(dataset)):
+    parts = {}
+    for i in range(parallel.rank(), len(dataset), parallel.size()):
         episode = dataset.episode(i)
         images = np.stack([episode.images[c] for c in backbone.cameras], axis=1)
         prompts = [episode.prompt] * len(episode)
         rng = stream("augment", i)
         views = [images] + [augment(images, rng) for _ in range(copies - 1)]
-        parts.append(np.stack([encode(backbone, v, prompts) for v in views]))
+        parts[i] = np.stack([encode(backbone, v, prompts) for v in views])
         if progress is not None:
             progress("encode", i + 1, len(dataset))
-    tokens = np.concatenate(parts, axis=1)
+    parts = parallel.exchanged(parts)
+    tokens = np.concatenate([parts[i] for i in range(len(dataset))], axis=1)
+    _require_finite(tokens, backbone)
     try:
-        write_bytes(file, _npy(tokens))
+        if parallel.first():
+            write_bytes(file, _npy(tokens))
     except OSError as error:
         log.warning("Tokens are not cached beside the dataset: %s", error)
     return tokens
@@ -86,20 +92,58 @@ def encode(backbone: Backbone, images: U8, prompts: list[str]) -> F16:
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True)
+class Views:
+    """How each image of each camera is shifted and re-lit.
+
+    rows: int [n, C, h] and columns: int [n, C, w], pixels of the image with a border of `shift` px.
+    gain: float64 [n, C, 1, 1, 3].
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    gain: NDArray[np.float64]
+    shift: int
+
+    def of(self, rows: slice) -> Views:
+        """Return the views of some of the images."""
+        return Views(self.rows[rows], self.columns[rows], self.gain[rows], self.shift)
+
+
+def draw_views(shape: tuple[int, ...], rng: np.random.Generator, shift: int = SHIFT_PX) -> Views:
+    """Return random views of images of shape [n, C, h, w, 3].  shift: largest translation in pixels."""
+    n, cameras, h, w, _ = shape
+    rows = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(h)
+    columns = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(w)
+    brightness = 1 + rng.uniform(-GAIN, GAIN, (n, cameras, 1, 1, 1))
+    channels = 1 + rng.uniform(-GAIN / 2, GAIN / 2, (n, cameras, 1, 1, 3))
+    return Views(rows, columns, brightness * channels, shift)
+
+
+def show(images: U8, views: Views) -> U8:
+    """Return images uint8 [n, C, h, w, 3] as the views show them."""
+    padded = np.pad(images, ((0, 0), (0, 0), (views.shift,) * 2, (views.shift,) * 2, (0, 0)), mode="edge")
+    a, b = np.arange(len(images))[:, None, None, None], np.arange(images.shape[1])[None, :, None, None]
+    shifted = padded[a, b, views.rows[:, :, :, None], views.columns[:, :, None, :]].astype(np.float32)
+    return np.clip(shifted * views.gain, 0, 255).astype(np.uint8)
+
+
 def augment(images: U8, rng: np.random.Generator, shift: int = SHIFT_PX) -> U8:
     """Return shifted and re-lit images, uint8 [n, C, h, w, 3]; each image of each camera draws its own.
 
     shift: largest translation in pixels.
     """
-    n, cameras, h, w, _ = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (shift,) * 2, (shift,) * 2, (0, 0)), mode="edge")
-    rows = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(h)
-    columns = rng.integers(0, 2 * shift + 1, (n, cameras, 1)) + np.arange(w)
-    a, b = np.arange(n)[:, None, None, None], np.arange(cameras)[None, :, None, None]
-    shifted = padded[a, b, rows[:, :, :, None], columns[:, :, None, :]].astype(np.float32)
-    brightness = 1 + rng.uniform(-GAIN, GAIN, (n, cameras, 1, 1, 1))
-    channels = 1 + rng.uniform(-GAIN / 2, GAIN / 2, (n, cameras, 1, 1, 3))
-    return np.clip(shifted * (brightness * channels), 0, 255).astype(np.uint8)
+    return show(images, draw_views(images.shape, rng, shift))
+
+
+def _require_finite(tokens: F16, backbone: Backbone) -> None:
+    bad = int((~np.isfinite(tokens)).sum())
+    if bad:
+        raise CheckpointError(
+            f"{bad} of {tokens.size} numbers in the tokens of backbone {backbone.hash} are not finite in half"
+            " precision (beyond 65504, or NaN).",
+            "Look for NaN in its weights; expected a checkpoint whose last hidden states are normalised.",
+        )
 
 
 def _npy(tokens: F16) -> bytes:
