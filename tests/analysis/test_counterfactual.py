@@ -141,7 +141,7 @@ def test_analyze_executes_other_chunks_and_says_what_it_found(
     monkeypatch.setattr("bora_cli.analysis.analyze.draw", lambda *_: {})
     episodes = toy_demonstrations(8)
     data = toy_dataset(tmp_path / "real", episodes).root
-    with pytest.raises(DataError, match="does not say its gap; another chunk can be executed only"):
+    with pytest.raises(DataError, match="does not say its gap; only a state of the simulator"):
         analyze(toy_policy, data=[data], out=tmp_path / "none", counterfactual=4)
     assert not (tmp_path / "none").exists()
     for e in episodes:

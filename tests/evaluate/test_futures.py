@@ -101,9 +101,7 @@ def test_equal_chunks_have_equal_futures_in_the_simulator() -> None:
 @pytest.mark.usefixtures("toy")
 def test_what_has_no_other_future(toy_policy: Path) -> None:
     episode = toy_demonstrations(1)[0]
-    with pytest.raises(
-        DataError, match=r"does not say its gap; .*Leave out --counterfactual for recordings of a real"
-    ):
+    with pytest.raises(DataError, match=r"does not say its gap; .*Ask this of episodes of `bora collect`"):
         branched(episode, 0, Successor())
     episode.meta["gap"] = "none"
     episode.state[4, 0] += 0.5

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bora_cli.analysis import figures, swap_figures, trace_figures
+from bora_cli.analysis import figures, occlusion_figures, swap_figures, trace_figures
 from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
 from bora_cli.analysis.critic_page import critic_page, verdict
 from bora_cli.analysis.critic_summary import CriticSummary
 from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, differs, swap_test
 from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
+from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.swaps import pictured_swaps
@@ -28,15 +31,18 @@ from bora_cli.checkpoint import load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
-from bora_cli.errors import CheckpointError
+from bora_cli.errors import BoraError, CheckpointError
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
-from bora_cli.train.buffer import Buffer, load_buffer
+from bora_cli.train.buffer import Buffer, load_buffer, require_same_robot
 from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
 
-COUNTERFACTUAL = "counterfactual.parquet"
+TABLES = ("occlusion", "counterfactual")
+"""Parquet files of the tests that not every analysis makes."""
+OCCLUDED = 20
+"""Episodes in which parts of the image are covered, unless another number is asked for."""
 SENSITIVITY_CHUNKS = 8
 THUMBNAILS_PER_EPISODE = 12
 THUMBNAIL_EPISODES = 3
@@ -49,6 +55,9 @@ def analyze(
     data: Sequence[Path],
     out: Path,
     seed: int = 0,
+    occlusion: int | None = None,
+    masks: Path | None = None,
+    boxes: Sequence[str] = (),
     counterfactual: int = 0,
     then: str = "",
     workers: Workers | None = None,
@@ -58,24 +67,49 @@ def analyze(
 
     Writes traces.parquet, swaps.parquet, critic.json, report.html, frames/ and figures (PNG, SVG) into `out`, all
     of them or none, and returns the numbers; other files there stay as they are.
+    occlusion: in how many episodes hand, object and background are covered; None does so in OCCLUDED of them where the
+    simulator or masks, boxes say what is where (`part_files`), 0 leaves it out.  Written into occlusion.parquet.
     counterfactual: from how many recorded states other chunks are executed, see `run_futures`; 0 leaves that out.
     then: who acts after such a chunk.  What came of them is written into counterfactual.parquet.
-    Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged.
+    Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged, SchemaMismatch
+    if they are another robot's.
     """
     trained = load_trained(checkpoint)
     if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
     backbone = trained.load_backbone()
+    for path in data:
+        spec = trained.spec
+        require_same_robot(
+            spec.action, spec.state_names, spec.dt, Dataset.open(path), f"{checkpoint} and {path}"
+        )
     horizon = trained.spec.horizon
     buffer = load_buffer(data, backbone, horizon=horizon, gamma=gamma, copies=1, progress=progress)
-    scorer = scorer_of(trained, buffer, data)
+    scorer = scorer_of(trained, backbone, buffer, data)
     traces = build_traces(_traces(buffer, scorer, gamma))
     swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
-    scored = None
+    if not summary.auroc:
+        outcome = "failed" if summary.failures else "succeeded"
+        note = f"Every unaided episode {outcome}, so V cannot be asked to tell the outcomes apart. Analyse some of both."
+        summary = replace(summary, notes=(note,))
+    tables: dict[str, pl.DataFrame] = {}
+    pictures: dict[str, Figure] = {}
+    if occlusion != 0:
+        masked = Masked(occlusion or OCCLUDED, masks, tuple(boxes), data, trained.spec.cameras)
+        try:
+            table, shown = occlude(masked, buffer, scorer, stream("occlusion", seed), workers, progress)
+        except BoraError as error:
+            if occlusion is not None or masks is not None or boxes:
+                raise
+            summary = replace(summary, notes=(*summary.notes, f"Nothing was covered: {error}"))
+        else:
+            tables["occlusion"] = table
+            pictures["occluded"] = occlusion_figures.occluded_pictures(shown)
+            summary = replace(summary, occlusion=occlusion_scores(table, rng=stream("bootstrap", seed)))
     if counterfactual:
-        table = run_futures(
+        futures = run_futures(
             buffer,
             trained.spec.action,
             counterfactual,
@@ -86,27 +120,34 @@ def analyze(
             workers=workers,
             progress=progress,
         )
-        scored = score_futures(table, buffer, scorer.q)
-        counted = counterfactual_summary(scored, rng=stream("bootstrap", seed))
+        tables["counterfactual"] = score_futures(futures, buffer, scorer.q)
+        counted = counterfactual_summary(tables["counterfactual"], rng=stream("bootstrap", seed))
         summary = replace(summary, counterfactual=counted)
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
     swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
-    drawn = draw(traces, summary, frames, seed)
-    sources = " ".join(f"--data {shlex.quote(str(d))}" for d in data)
-    command = (
-        f"bora analyze {shlex.quote(str(checkpoint))} {sources} --out {shlex.quote(str(out))} --seed {seed}"
-        + (f" --counterfactual {counterfactual}" if counterfactual else "")
-        + (f" --then {shlex.quote(then)}" if counterfactual and then else "")
-    )
+    drawn = draw(traces, summary, frames, seed) | pictures
+    options: list[tuple[str, object]] = [("--data", d) for d in data]
+    options += [("--out", out), ("--seed", seed)]
+    options += [("--occlusion", occlusion)] if occlusion is not None else []
+    options += [("--masks", masks)] if masks is not None else []
+    options += [("--box", box) for box in boxes]
+    options += [("--counterfactual", counterfactual)] if counterfactual else []
+    options += [("--then", then)] if counterfactual and then else []
+    said = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options)
     text = critic_page(
-        summary, drawn, checkpoint=str(checkpoint), data=[str(d) for d in data], command=command
+        summary,
+        drawn,
+        checkpoint=str(checkpoint),
+        data=[str(d) for d in data],
+        command=f"bora analyze {shlex.quote(str(checkpoint))} {said}",
     )
     with directory_written(out, keep=True) as fresh:
         write_folder(fresh, traces, frames, swaps=swaps)
-        (fresh / COUNTERFACTUAL).unlink(missing_ok=True)
-        if scored is not None:
-            scored.write_parquet(fresh / COUNTERFACTUAL, compression="zstd")
+        for name in TABLES:
+            (fresh / f"{name}.parquet").unlink(missing_ok=True)
+            if name in tables:
+                tables[name].write_parquet(fresh / f"{name}.parquet", compression="zstd")
         write_json(fresh / "critic.json", summary.to_json())
         write_page(fresh / "report.html", text)
         for name, figure in drawn.items():
@@ -135,6 +176,8 @@ def draw(
     if summary.swap:
         drawn["swap"] = figures.swap_bars(summary.swap)
     drawn["reliability"] = figures.reliability(calibration(autonomous(traces), rng=stream("bootstrap", seed)))
+    if summary.occlusion:
+        drawn["occlusion"] = occlusion_figures.occlusion_bars(summary.occlusion)
     if summary.counterfactual is not None:
         drawn["counterfactual"] = swap_figures.counterfactual_bars(summary.counterfactual)
     if summary.warning is not None:

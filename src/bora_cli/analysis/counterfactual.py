@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from bora_cli.analysis.bootstrap import ratio_estimate
 from bora_cli.analysis.critic_summary import Counterfactual, CounterfactualKind
 from bora_cli.analysis.critic_tests import bad_chunks, differs
+from bora_cli.analysis.states import spread_states
 from bora_cli.errors import DataError
 from bora_cli.evaluate.futures import EXECUTED, RESAMPLED, Branch, Future, branch, futures, successor_of
 from bora_cli.evaluate.workers import Workers
@@ -205,16 +206,7 @@ def _states(
             if not d.shadow and d.executed == d.planned:
                 planned[mine & (w.t == d.t_start)] = d.planned
     found = np.flatnonzero((planned > 0) & (w.e >= planned))
-    found = rng.permutation(found)
-    turn = np.zeros(len(found), np.int64)  # how many states of the same episode come before
-    seen: dict[int, int] = {}
-    for at, e in enumerate(w.episode[found]):
-        turn[at] = seen.get(int(e), 0)
-        seen[int(e)] = int(turn[at]) + 1
-    spread = found[np.argsort(turn, kind="stable")]
-    good, bad = spread[w.success[spread]], spread[~w.success[spread]]
-    of_good = min(len(good), max(count - count // 2, count - len(bad)))
-    chosen = np.sort(np.concatenate([good[:of_good], bad[: max(0, count - of_good)]]))
+    chosen = spread_states(found, w.episode, w.success, count, rng)
     return chosen, planned[chosen]
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
-from bora_cli.analysis.critic_summary import Counterfactual, CriticSummary, EarlyWarning
+from bora_cli.analysis.critic_summary import Counterfactual, CriticSummary, EarlyWarning, OcclusionScore
 from bora_cli.analysis.figures import SWAP_TITLES
 from bora_cli.analysis.html import CAPTIONS, figure_html, marks, page
 from bora_cli.analysis.style import svg
@@ -75,7 +75,10 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
     parts.append(figure_html("value_traces", drawn) + figure_html("auroc", drawn))
     both = figure_html("swap", drawn) + figure_html("reliability", drawn)
     parts.append(f'<div class="pair">{both}</div>' if both else "")
-    parts.append(figure_html("counterfactual", drawn) + figure_html("warning", drawn))
+    parts += [figure_html(name, drawn) for name in ("counterfactual", "occlusion", "occluded", "warning")]
+    if c is not None and c.notes:
+        items = "".join(f"<li>{escape(note)}</li>" for note in c.notes)
+        parts.append(f'<h3>Left out</h3><ul class="plain">{items}</ul>')
     return "".join(parts)
 
 
@@ -114,6 +117,8 @@ def verdict(c: CriticSummary) -> list[str]:
         )
     if c.counterfactual is not None:
         said.append(_executed(c.counterfactual))
+    if c.occlusion:
+        said += _looks(c.occlusion)
     if c.bias is not None and "bias" in c.intervals:
         lo, hi = c.intervals["bias"]
         if lo is not None and hi is not None and (lo > 0 or hi < 0):
@@ -170,6 +175,26 @@ def _executed(c: Counterfactual) -> str:
         f"{c.differing} of {tried} other chunks changed the outcome when they were executed; {knows} in"
         f" {100 * c.agree:.0f} % of them [{100 * c.lo:.0f}, {100 * c.hi:.0f}]."
     )
+
+
+def _looks(scores: Sequence[OcclusionScore]) -> list[str]:
+    """Say where the critic looks: V's change where the task is covered, against the background's."""
+    by_kind = {s.kind: s for s in scores if s.v_change is not None}
+    task, patch = by_kind.get("object_and_hand"), by_kind.get("background_patch")
+    said = []
+    if task is not None and patch is not None:
+        more = "more than" if (task.v_change or 0) > (patch.v_change or 0) else "no more than"
+        said.append(
+            f"Covering hand and object moves V by {_moved(task)}, {more} covering as much background"
+            f" ({_moved(patch)})."
+        )
+    if (hue := by_kind.get("background_recoloured")) is not None:
+        said.append(f"Another colour of the background alone moves V by {_moved(hue)}.")
+    return said
+
+
+def _moved(s: OcclusionScore) -> str:
+    return f"{s.v_change:.2f} [{s.v_change_lo:.2f}, {s.v_change_hi:.2f}] standard deviations"
 
 
 def _alarm(w: EarlyWarning) -> str:

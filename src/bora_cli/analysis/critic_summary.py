@@ -115,12 +115,36 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
+class OcclusionScore:
+    """What the critic says when a part of its images is changed (`bora_cli.analysis.occlusion`).
+
+    n: states, of so many episodes.  area: mean share of the pixels that changed.  v_change, q_change: mean absolute
+    change in standard deviations.  auroc: of the episodes' mean V.  95 % intervals over episodes.
+    """
+
+    kind: str
+    n: int
+    episodes: int
+    area: float
+    v_change: float | None
+    v_change_lo: float | None
+    v_change_hi: float | None
+    q_change: float | None
+    q_change_lo: float | None
+    q_change_hi: float | None
+    auroc: float | None
+    auroc_lo: float | None
+    auroc_hi: float | None
+
+
+@dataclass(frozen=True)
 class CriticSummary:
     """How well the critic tells good from bad on held-out autonomous episodes.
 
     auroc, auroc_end: over normalised time and over ticks to the end (negative).  spread: mean standard deviation of
     the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the distance of Q
-    from the collected return.  intervals: 95 % intervals over episodes of the numbers that have their name.
+    from the collected return.  notes: what was left out, and why.  intervals: 95 % intervals over episodes of the
+    numbers that have their name.
     """
 
     successes: int
@@ -140,6 +164,8 @@ class CriticSummary:
     spread_error: float | None = None
     warning: EarlyWarning | None = None
     counterfactual: Counterfactual | None = None
+    occlusion: tuple[OcclusionScore, ...] = ()
+    notes: tuple[str, ...] = ()
     intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     @classmethod
@@ -148,6 +174,8 @@ class CriticSummary:
         d = dict(data)
         for key, kind in (("auroc", AurocPoint), ("auroc_end", AurocPoint), ("swap", SwapScore)):
             d[key] = build_all(kind, d.get(key), f"critic.{key}")
+        d["occlusion"] = build_all(OcclusionScore, d.get("occlusion"), "critic.occlusion")
+        d["notes"] = tuple(d.get("notes") or ())
         d["reliability"] = build_all(ReliabilityBin, d.get("reliability"), "critic.reliability")
         if d.get("warning") is not None:
             warning = dict(d["warning"])

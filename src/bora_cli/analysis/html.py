@@ -18,6 +18,9 @@ CAPTIONS: dict[str, str] = {
     "counterfactual": "Another chunk executed from the same state of the simulator, with the same successor and noise."
     " Left: how often that changed the outcome. Right: in which share of the changed outcomes Q preferred the chunk"
     " that ended better; one half is a critic that does not look at the action.",
+    "occlusion": "Where the critic looks: parts of the image are covered by the mean colour, or the colours of the"
+    " background exchanged. What matters to the task should change its answer, the background should not.",
+    "occluded": "The pictures of one state that the critic was asked about.",
     "warning": "An alarm that rings where V stays below what successes showed at the same tick: which share of the"
     " failures it finds, and how many ticks before they end, over the share of successes it interrupts needlessly.",
     "reliability": "Predicted value against the return really collected. Below the dashed line the critic was"
@@ -29,7 +32,7 @@ CAPTIONS: dict[str, str] = {
 }
 """Caption of each known figure; figures under other names get their name as caption."""
 
-_WIDE = {"value_traces", "auroc", "counterfactual", "rounds", "residual"}
+_WIDE = {"value_traces", "auroc", "counterfactual", "occlusion", "occluded", "rounds", "residual"}
 
 
 def page(title: str, over: str, head: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bora_cli.checkpoint import Trained
-from bora_cli.errors import CheckpointError
+from bora_cli.data.dataset import Dataset
+from bora_cli.errors import CheckpointError, DataError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.decoupled import DecoupledCritic
 from bora_cli.models.policy import Actor
+from bora_cli.models.vlm import Backbone
 from bora_cli.train.buffer import Buffer
-from bora_cli.train.decoupled import load_pixels
+from bora_cli.train.tokens import encode
 from bora_cli.types import F32, U8, ActionSpec
 
 Rows = NDArray[np.int64]
@@ -41,6 +44,12 @@ class Scorer(Protocol):
     def v(self, rows: Rows) -> F32:
         """Return the state value at the first tick of a chunk, [n]."""
 
+    def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        """Return V and Q, [n] each, as if the images of these ticks had been others.
+
+        images: uint8 [n, C, h, w, 3], cameras in the order of the policy.  The rest as in `q`.
+        """
+
 
 @dataclass(frozen=True)
 class TokenScorer:
@@ -50,29 +59,37 @@ class TokenScorer:
     spec: ActionSpec
     actor: Actor
     buffer: Buffer
+    backbone: Backbone
 
-    @torch.no_grad()
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        means, spreads = [], []
-        for i in range(0, len(chunks), BATCH):
-            part = slice(i, i + BATCH)
-            s = self.actor.state.normalize(self.buffer.state[rows[part]])
-            a = self.actor.action.normalize(torch.from_numpy(chunks[part]))
-            m = torch.from_numpy(mask[part])
-            z = self.buffer.tokens[0][rows[part]].float()
-            q = (self.critic.q(z, s, a) * m).sum(-1) / m.sum(-1).clamp(min=1)
-            means.append(q.mean(0).numpy())
-            spreads.append(q.std(0, correction=0).numpy())
-        return np.concatenate(means), np.concatenate(spreads)
+        parts = [
+            self._q(self.buffer.tokens[0][rows[i]], rows[i], chunks[i], mask[i])
+            for i in _batches(len(chunks))
+        ]
+        return np.concatenate([q for q, _ in parts]), np.concatenate([spread for _, spread in parts])
+
+    def v(self, rows: Rows) -> F32:
+        parts = [self._v(self.buffer.tokens[0][rows[i]], rows[i]) for i in _batches(len(rows))]
+        return np.concatenate(parts)
+
+    def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        owner = np.searchsorted(self.buffer.first, rows, "right") - 1
+        prompts = [self.buffer.episodes[i].prompt for i in owner]
+        z = torch.from_numpy(encode(self.backbone, images, prompts))
+        return self._v(z, rows), self._q(z, rows, chunks, mask)[0]
 
     @torch.no_grad()
-    def v(self, rows: Rows) -> F32:
-        parts = []
-        for i in range(0, len(rows), BATCH):
-            part = rows[i : i + BATCH]
-            s = self.actor.state.normalize(self.buffer.state[part])
-            parts.append(self.critic.v(self.buffer.tokens[0][part].float(), s)[:, 0].numpy())
-        return np.concatenate(parts)
+    def _q(self, z: Tensor, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        s = self.actor.state.normalize(self.buffer.state[rows])
+        a, m = self.actor.action.normalize(torch.from_numpy(chunks)), torch.from_numpy(mask)
+        q = (self.critic.q(z.float(), s, a) * m).sum(-1) / m.sum(-1).clamp(min=1)
+        return q.mean(0).numpy(), q.std(0, correction=0).numpy()
+
+    @torch.no_grad()
+    def _v(self, z: Tensor, rows: Rows) -> F32:
+        s = self.actor.state.normalize(self.buffer.state[rows])
+        value: F32 = self.critic.v(z.float(), s)[:, 0].numpy()
+        return value
 
 
 @dataclass(frozen=True)
@@ -85,34 +102,65 @@ class PixelScorer:
     buffer: Buffer
     pixels: U8
 
-    @torch.no_grad()
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        means, spreads = [], []
-        for i in range(0, len(chunks), BATCH):
-            part = rows[i : i + BATCH]
-            a = self.actor.action.normalize(torch.from_numpy(chunks[i : i + BATCH]))
-            q = self.critic.q(torch.from_numpy(self.pixels[part]), self._state(part), a)
-            means.append(q.mean(0).numpy())
-            spreads.append(q.std(0, correction=0).numpy())
-        return np.concatenate(means), np.concatenate(spreads)
+        parts = [self._q(self.pixels[rows[i]], rows[i], chunks[i]) for i in _batches(len(chunks))]
+        return np.concatenate([q for q, _ in parts]), np.concatenate([spread for _, spread in parts])
+
+    def v(self, rows: Rows) -> F32:
+        return np.concatenate([self._v(self.pixels[rows[i]], rows[i]) for i in _batches(len(rows))])
+
+    def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        parts = [
+            (self._v(images[i], rows[i]), self._q(images[i], rows[i], chunks[i])[0])
+            for i in _batches(len(rows))
+        ]
+        return np.concatenate([v for v, _ in parts]), np.concatenate([q for _, q in parts])
 
     @torch.no_grad()
-    def v(self, rows: Rows) -> F32:
-        parts = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-        return np.concatenate(
-            [self.critic.v(torch.from_numpy(self.pixels[p]), self._state(p)).numpy() for p in parts]
-        )
+    def _q(self, images: U8, rows: Rows, chunks: F32) -> tuple[F32, F32]:
+        a = self.actor.action.normalize(torch.from_numpy(chunks))
+        q = self.critic.q(torch.from_numpy(images), self.actor.state.normalize(self.buffer.state[rows]), a)
+        return q.mean(0).numpy(), q.std(0, correction=0).numpy()
 
-    def _state(self, rows: Rows) -> Tensor:
-        return self.actor.state.normalize(self.buffer.state[rows])
+    @torch.no_grad()
+    def _v(self, images: U8, rows: Rows) -> F32:
+        s = self.actor.state.normalize(self.buffer.state[rows])
+        value: F32 = self.critic.v(torch.from_numpy(images), s).numpy()
+        return value
 
 
-def scorer_of(trained: Trained, buffer: Buffer, data: Sequence[Path]) -> Scorer:
-    """Return the critic of a checkpoint, ready to judge the ticks of `buffer`, which was read from `data`."""
+def scorer_of(trained: Trained, backbone: Backbone, buffer: Buffer, data: Sequence[Path]) -> Scorer:
+    """Return the critic of a checkpoint, ready to judge the ticks of `buffer`, which was read from `data`.
+
+    backbone: the checkpoint's.  Raises CheckpointError for a checkpoint without a critic.
+    """
     spec = trained.spec.action
     if trained.critic is not None:
-        return TokenScorer(trained.critic.eval(), spec, trained.actor, buffer)
+        return TokenScorer(trained.critic.eval(), spec, trained.actor, buffer, backbone)
     if trained.decoupled is None:
         raise CheckpointError("There is no critic to ask.", "Train one with `bora train bora`.")
-    pixels = load_pixels(data, trained.spec.cameras)
+    pixels = filed_pixels(data, trained.spec.cameras, len(buffer.state))
     return PixelScorer(trained.decoupled.eval(), spec, trained.actor, buffer, pixels)
+
+
+def filed_pixels(paths: Sequence[Path], cameras: Sequence[str], ticks: int) -> U8:
+    """Return the images of all ticks, uint8 [ticks, C, h, w, 3], in a temporary file instead of in memory.
+
+    The file has no name and disappears with the array; 24 kB a tick for two images of 64 px.
+    """
+    pixels, at = None, 0
+    for path in paths:
+        for episode in Dataset.open(path).episodes():
+            images = np.stack([episode.images[c] for c in cameras], axis=1)
+            if pixels is None:
+                with tempfile.TemporaryFile() as file:
+                    pixels = np.memmap(file, np.uint8, "w+", shape=(ticks, *images.shape[1:]))
+            pixels[at : at + len(images)] = images
+            at += len(images)
+    if pixels is None or at != ticks:
+        raise DataError(f"{at} ticks have images; expected {ticks}.", "Analyse datasets that do not change.")
+    return pixels
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(i, i + BATCH) for i in range(0, n, BATCH)]

@@ -21,6 +21,7 @@ ANALYSED = (
     "action_sensitivity",
 )
 """Numbers of an analysis that are printed; all of them are in its critic.json."""
+COVERING = "Covering hand, object, background"
 EXECUTING = "Executing other chunks"
 
 
@@ -31,11 +32,23 @@ def analyze_command(
     data: o.Data,
     out: o.Out,
     seed: o.Seed = 0,
+    occlusion: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="In N episodes; 0: not at all.", rich_help_panel=COVERING),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Where they are, if no simulator.", rich_help_panel=COVERING),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BOX", help="Or object:CAMERA=X0,Y0,X1,Y1 (hand:...).", rich_help_panel=COVERING
+        ),
+    ] = None,
     counterfactual: Annotated[
         int,
-        typer.Option(
-            min=0, metavar="N", help="Do so in N recorded states (simulator).", rich_help_panel=EXECUTING
-        ),
+        typer.Option(min=0, metavar="N", help="From N recorded states.", rich_help_panel=EXECUTING),
     ] = 0,
     then: Annotated[
         str,
@@ -46,21 +59,16 @@ def analyze_command(
             rich_help_panel=EXECUTING,
         ),
     ] = "",
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Processes; else one per core.",
-            show_default=False,
-            rich_help_panel=EXECUTING,
-        ),
-    ] = 0,
+    workers: o.WorkerCount = 0,
     json: o.Json = False,
 ) -> None:
     """Ask the critic about recorded episodes: does it foresee success, does it look at the action?"""
-    if not counterfactual and (then or o.was_given(ctx, "workers")):
-        raise typer.BadParameter("--then and --workers belong to --counterfactual.")
+    if not counterfactual and then:
+        raise typer.BadParameter("--then belongs to --counterfactual.")
+    if masks is not None and box:
+        raise typer.BadParameter("--masks and --box exclude each other.")
+    if occlusion == 0 and (masks is not None or box):
+        raise typer.BadParameter("--masks and --box have no meaning with --occlusion 0.")
     o.require_checkpoint(checkpoint)
     o.require_datasets(data)
     if then not in ("", "expert"):
@@ -71,12 +79,15 @@ def analyze_command(
     from bora_cli.evaluate.workers import Workers
 
     ui = o.ui_of(ctx)
-    with claimed(out), ui.progress() as progress, Workers(workers or None) as pool:
+    with claimed(out), ui.progress() as progress, Workers(workers or (None if counterfactual else 1)) as pool:
         result = analyze(
             checkpoint,
             data=data,
             out=out,
             seed=seed,
+            occlusion=occlusion,
+            masks=masks,
+            boxes=box or (),
             counterfactual=counterfactual,
             then=then,
             workers=pool,
@@ -87,6 +98,8 @@ def analyze_command(
         ui.table("", ("", ""), [(name, result[name]) for name in ANALYSED])
         for sentence in result["says"]:
             ui.line(sentence)
+        for note in result["notes"]:
+            ui.line(note)
 
     ui.show(result, json, told)
     ui.say(f"report: {result['report']}; next: bora notebook value_traces --run {out}")

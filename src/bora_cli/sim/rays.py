@@ -36,6 +36,14 @@ class RayPainter:
 
 def cast(model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
     """Return the image of a camera, float64 [size, size, 3] in 0..1; what no ray meets is black."""
+    geom, normal = shoot(model, data, camera, size)
+    light = _light(model, data, -data.cam_xmat[camera].reshape(3, 3)[:, 2], normal)
+    paint = np.vstack([_paint(model), np.zeros(3)])  # geom -1, "nothing met", is the black last row
+    return np.minimum(paint[geom] * light, 1.0).reshape(size, size, 3)
+
+
+def shoot(model: Any, data: Any, camera: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the geom that each pixel's ray meets first, -1 for none, and its normal: [size * size] and [..., 3]."""
     rotation = data.cam_xmat[camera].reshape(3, 3)
     directions = np.ascontiguousarray(_pixel_directions(float(model.cam_fovy[camera]), size) @ rotation.T)
     count = size * size
@@ -56,9 +64,7 @@ def cast(model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
         count,
         float(model.vis.map.zfar * model.stat.extent),
     )
-    light = _light(model, data, -rotation[:, 2], normal.reshape(count, 3))
-    paint = np.vstack([_paint(model), np.zeros(3)])  # geom -1, "nothing met", is the black last row
-    return np.minimum(paint[geom] * light, 1.0).reshape(size, size, 3)
+    return geom, normal.reshape(count, 3)
 
 
 @lru_cache(maxsize=8)
