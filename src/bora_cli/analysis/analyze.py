@@ -13,7 +13,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bora_cli.analysis import figures, occlusion_figures, swap_figures, trace_figures
+from bora_cli.analysis import figures, occlusion_figures, ope_figure, swap_figures, trace_figures
 from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
 from bora_cli.analysis.critic_page import critic_page, verdict
 from bora_cli.analysis.critic_summary import CriticSummary
@@ -21,6 +21,7 @@ from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, diffe
 from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
+from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.swaps import pictured_swaps
@@ -60,6 +61,7 @@ def analyze(
     boxes: Sequence[str] = (),
     counterfactual: int = 0,
     then: str = "",
+    ope: Sequence[Path] = (),
     workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def analyze(
     simulator or masks, boxes say what is where (`part_files`), 0 leaves it out.  Written into occlusion.parquet.
     counterfactual: from how many recorded states other chunks are executed, see `run_futures`; 0 leaves that out.
     then: who acts after such a chunk.  What came of them is written into counterfactual.parquet.
+    ope: evaluations of policies that the critic is to rank, see `ope.measured`.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged, SchemaMismatch
     if they are another robot's.
     """
@@ -92,7 +95,7 @@ def analyze(
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
     if not summary.auroc:
         outcome = "failed" if summary.failures else "succeeded"
-        note = f"Every unaided episode {outcome}, so V cannot be asked to tell the outcomes apart. Analyse some of both."
+        note = f"Every unaided episode {outcome}, so V has no outcomes to tell apart. Analyse some of both."
         summary = replace(summary, notes=(note,))
     tables: dict[str, pl.DataFrame] = {}
     pictures: dict[str, Figure] = {}
@@ -123,6 +126,10 @@ def analyze(
         tables["counterfactual"] = score_futures(futures, buffer, scorer.q)
         counted = counterfactual_summary(tables["counterfactual"], rng=stream("bootstrap", seed))
         summary = replace(summary, counterfactual=counted)
+    if ope:
+        policies = measured(ope, condition_of(buffer.episodes))
+        values = predicted(policies, buffer, scorer, data, progress=progress)
+        summary = replace(summary, ope=ope_summary(policies, values, rng=stream("bootstrap", seed)))
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
     swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
@@ -134,6 +141,7 @@ def analyze(
     options += [("--box", box) for box in boxes]
     options += [("--counterfactual", counterfactual)] if counterfactual else []
     options += [("--then", then)] if counterfactual and then else []
+    options += [("--ope", o) for o in ope]
     said = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options)
     text = critic_page(
         summary,
@@ -180,6 +188,8 @@ def draw(
         drawn["occlusion"] = occlusion_figures.occlusion_bars(summary.occlusion)
     if summary.counterfactual is not None:
         drawn["counterfactual"] = swap_figures.counterfactual_bars(summary.counterfactual)
+    if summary.ope is not None:
+        drawn["ope"] = ope_figure.ope_scatter(summary.ope)
     if summary.warning is not None:
         drawn["warning"] = trace_figures.warning_curve(summary.warning)
     return drawn

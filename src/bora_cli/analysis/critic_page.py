@@ -75,7 +75,9 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
     parts.append(figure_html("value_traces", drawn) + figure_html("auroc", drawn))
     both = figure_html("swap", drawn) + figure_html("reliability", drawn)
     parts.append(f'<div class="pair">{both}</div>' if both else "")
-    parts += [figure_html(name, drawn) for name in ("counterfactual", "occlusion", "occluded", "warning")]
+    parts += [
+        figure_html(name, drawn) for name in ("counterfactual", "occlusion", "occluded", "ope", "warning")
+    ]
     if c is not None and c.notes:
         items = "".join(f"<li>{escape(note)}</li>" for note in c.notes)
         parts.append(f'<h3>Left out</h3><ul class="plain">{items}</ul>')
@@ -119,6 +121,11 @@ def verdict(c: CriticSummary) -> list[str]:
         said.append(_executed(c.counterfactual))
     if c.occlusion:
         said += _looks(c.occlusion)
+    if c.ope is not None:
+        said.append(
+            f"It ranks {len(c.ope.policies)} policies by their first chunk with a rank correlation of"
+            f" {c.ope.spearman:.2f} [{c.ope.lo:.2f}, {c.ope.hi:.2f}] to their measured success."
+        )
     if c.bias is not None and "bias" in c.intervals:
         lo, hi = c.intervals["bias"]
         if lo is not None and hi is not None and (lo > 0 or hi < 0):

@@ -138,6 +138,32 @@ class OcclusionScore:
 
 
 @dataclass(frozen=True)
+class OpePolicy:
+    """A policy: n measured episodes with k successes (Wilson interval), and the value that the critic predicted."""
+
+    name: str
+    n: int
+    k: int
+    lo: float
+    hi: float
+    value: float
+    value_lo: float
+    value_hi: float
+
+
+@dataclass(frozen=True)
+class Ope:
+    """Predicted against measured over policies (`bora_cli.analysis.ope`): rank correlation with interval, and MMRV."""
+
+    policies: tuple[OpePolicy, ...]
+    states: int
+    spearman: float
+    lo: float
+    hi: float
+    mmrv: float
+
+
+@dataclass(frozen=True)
 class CriticSummary:
     """How well the critic tells good from bad on held-out autonomous episodes.
 
@@ -165,6 +191,7 @@ class CriticSummary:
     warning: EarlyWarning | None = None
     counterfactual: Counterfactual | None = None
     occlusion: tuple[OcclusionScore, ...] = ()
+    ope: Ope | None = None
     notes: tuple[str, ...] = ()
     intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
@@ -185,6 +212,9 @@ class CriticSummary:
             futures = dict(d["counterfactual"])
             kinds = build_all(CounterfactualKind, futures.get("kinds"), "critic.counterfactual.kinds")
             d["counterfactual"] = build(Counterfactual, futures | {"kinds": kinds}, "critic.counterfactual")
+        if d.get("ope") is not None:
+            policies = build_all(OpePolicy, d["ope"].get("policies"), "critic.ope.policies")
+            d["ope"] = build(Ope, d["ope"] | {"policies": policies}, "critic.ope")
         d["intervals"] = {k: (v[0], v[1]) for k, v in (d.get("intervals") or {}).items()}
         return build(cls, d, "critic")
 

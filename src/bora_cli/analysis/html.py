@@ -21,6 +21,7 @@ CAPTIONS: dict[str, str] = {
     "occlusion": "Where the critic looks: parts of the image are covered by the mean colour, or the colours of the"
     " background exchanged. What matters to the task should change its answer, the background should not.",
     "occluded": "The pictures of one state that the critic was asked about.",
+    "ope": "What the critic expects of other policies, from their first chunk alone, against how often they succeeded.",
     "warning": "An alarm that rings where V stays below what successes showed at the same tick: which share of the"
     " failures it finds, and how many ticks before they end, over the share of successes it interrupts needlessly.",
     "reliability": "Predicted value against the return really collected. Below the dashed line the critic was"

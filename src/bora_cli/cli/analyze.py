@@ -59,6 +59,10 @@ def analyze_command(
             rich_help_panel=EXECUTING,
         ),
     ] = "",
+    ope: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Evaluations of policies to rank; repeat."),
+    ] = None,
     workers: o.WorkerCount = 0,
     json: o.Json = False,
 ) -> None:
@@ -90,6 +94,7 @@ def analyze_command(
             boxes=box or (),
             counterfactual=counterfactual,
             then=then,
+            ope=ope or (),
             workers=pool,
             progress=progress,
         )
