@@ -118,8 +118,8 @@ class RobotRig:
         self._target = None  # a fault below holds
         reading = self._robot.observe(images)
         self._target = reading.target  # not what was sent last: whoever is below may have held meanwhile
-        images = {name: squared(image, self._side) for name, image in reading.images.items()}
-        obs = Observation(images, state_of(reading), self._prompt, _oldest(reading))
+        pictures = {name: squared(image, self._side) for name, image in reading.images.items()}
+        obs = Observation(pictures, state_of(reading), self._prompt, _oldest(reading))
         if self._seen is not None:
             self._seen(obs)
         return obs

@@ -29,9 +29,8 @@ from bora_cli.evaluate.teleoperate import (
     Scene,
     Tally,
     enlarged,
+    person_at,
 )
-from bora_cli.input.hand import HandMap
-from bora_cli.input.person import Person
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
 from bora_cli.seeds import stream
@@ -94,7 +93,7 @@ class RobotSession:
         )
         rig: Any = self.rig
         self.dataset = open_or_create(out, asdict(job), rig, video) if out is not None else None
-        self.person = self._person(profile)
+        self.person = person_at(self.rig, profile, driver, lambda: 0.0)
         self.tally = Tally()
         self._done = len(self.dataset) if self.dataset is not None else 0
         self._order = self._note = ""
@@ -226,27 +225,6 @@ class RobotSession:
         extra = ("arrange the scene, then press enter to begin; q to stop",) if self._waiting else ()
         note = (self._note,) if self._note else ()
         desk.show(Scene(pictures, (f'"{obs.prompt}"', "  ".join(state), *person.troubles, *note, *extra)))
-
-    def _person(self, profile: HardwareProfile) -> Person:
-        spec = self.rig.action_spec
-        group = spec.slice("hand")
-        hand = HandMap.build(
-            spec.names[group],
-            spec.low[group],
-            spec.high[group],
-            profile.postures,
-            profile.limits.hand_rate,
-            self._driver.synergies,
-        )
-        return Person(
-            spec,
-            self.rig.dt,
-            hand,
-            self._driver.devices,
-            clock=self._driver.clock,
-            signs=profile.operator.axis_signs,
-            fingers_by=self._driver.fingers_by,
-        )
 
 
 def robot_facts(session: RobotSession) -> dict[str, Any]:
