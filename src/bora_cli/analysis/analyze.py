@@ -22,6 +22,7 @@ from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
+from bora_cli.analysis.recordings import load_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.swaps import pictured_swaps
@@ -35,13 +36,15 @@ from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import BoraError, CheckpointError
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
-from bora_cli.train.buffer import Buffer, load_buffer, require_same_robot
+from bora_cli.train.buffer import Buffer
 from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
 
 TABLES = ("occlusion", "counterfactual")
 """Parquet files of the tests that not every analysis makes."""
+SWAPPED = 5000
+"""States in which chunks are swapped, at most; more would take memory and make no interval narrower."""
 OCCLUDED = 20
 """Episodes in which parts of the image are covered, unless another number is asked for."""
 SENSITIVITY_CHUNKS = 8
@@ -82,14 +85,8 @@ def analyze(
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
     backbone = trained.load_backbone()
-    for path in data:
-        spec = trained.spec
-        require_same_robot(
-            spec.action, spec.state_names, spec.dt, Dataset.open(path), f"{checkpoint} and {path}"
-        )
-    horizon = trained.spec.horizon
-    buffer = load_buffer(data, backbone, horizon=horizon, gamma=gamma, copies=1, progress=progress)
-    scorer = scorer_of(trained, backbone, buffer, data)
+    buffer, pixels = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
+    scorer = scorer_of(trained, backbone, buffer, pixels)
     traces = build_traces(_traces(buffer, scorer, gamma))
     swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
@@ -243,14 +240,17 @@ def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
 
 
 def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, float]:
-    """Return the action-swap scores and the action sensitivity on the full windows of successful episodes.
+    """Return the action-swap scores and the action sensitivity on full windows of successful episodes.
 
     Where fewer than two episodes succeeded, all are used: one of the swaps takes a chunk from another episode.
     """
     w = buffer.windows
     full = w.mask.sum(1) == w.mask.shape[1]
     chosen = full & w.success
-    good = w.take(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
+    found = np.flatnonzero(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
+    if len(found) > SWAPPED:
+        found = np.sort(stream("swap states").permutation(found)[:SWAPPED])
+    good = w.take(found)
     rows = buffer.first[good.episode] + good.t
     spec = scorer.spec
     bad = {k: c for k, c in bad_chunks(good.action, good.episode, spec, rng=rng).items()}

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bora_cli.analysis.bootstrap import Estimate, episode_counts, interval, ratio_estimate
 from bora_cli.analysis.critic_summary import OcclusionScore
 from bora_cli.analysis.part_files import box_masks, file_masks
+from bora_cli.analysis.recordings import pixels_of
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 from bora_cli.evaluate.resimulate import recorded, seen_parts
@@ -167,7 +168,7 @@ def images_at(data: Sequence[Path], buffer: Buffer, chosen: NDArray[np.intp], ca
         for i in np.unique(w.episode[mine]):
             episode = dataset.episode(int(i) - start)
             ticks = w.t[mine[w.episode[mine] == i]]
-            found.append(np.stack([episode.images[c][ticks] for c in cameras], axis=1))
+            found.append(pixels_of(episode, cameras)[ticks])
         start += len(dataset)
     return np.concatenate(found)
 

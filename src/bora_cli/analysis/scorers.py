@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bora_cli.checkpoint import Trained
-from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, DataError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.decoupled import DecoupledCritic
@@ -129,37 +125,20 @@ class PixelScorer:
         return value
 
 
-def scorer_of(trained: Trained, backbone: Backbone, buffer: Buffer, data: Sequence[Path]) -> Scorer:
-    """Return the critic of a checkpoint, ready to judge the ticks of `buffer`, which was read from `data`.
+def scorer_of(trained: Trained, backbone: Backbone, buffer: Buffer, pixels: U8 | None = None) -> Scorer:
+    """Return the critic of a checkpoint, ready to judge the ticks of `buffer`.
 
-    backbone: the checkpoint's.  Raises CheckpointError for a checkpoint without a critic.
+    backbone: the checkpoint's.  pixels: uint8 [M, C, h, w, 3], which a critic of pixels needs.
+    Raises CheckpointError for a checkpoint without a critic, DataError for a critic of pixels without them.
     """
     spec = trained.spec.action
     if trained.critic is not None:
         return TokenScorer(trained.critic.eval(), spec, trained.actor, buffer, backbone)
     if trained.decoupled is None:
         raise CheckpointError("There is no critic to ask.", "Train one with `bora train bora`.")
-    pixels = filed_pixels(data, trained.spec.cameras, len(buffer.state))
+    if pixels is None:
+        raise DataError("The decoupled critic looks at pixels; none were given.", "Use `load_recordings`.")
     return PixelScorer(trained.decoupled.eval(), spec, trained.actor, buffer, pixels)
-
-
-def filed_pixels(paths: Sequence[Path], cameras: Sequence[str], ticks: int) -> U8:
-    """Return the images of all ticks, uint8 [ticks, C, h, w, 3], in a temporary file instead of in memory.
-
-    The file has no name and disappears with the array; 24 kB a tick for two images of 64 px.
-    """
-    pixels, at = None, 0
-    for path in paths:
-        for episode in Dataset.open(path).episodes():
-            images = np.stack([episode.images[c] for c in cameras], axis=1)
-            if pixels is None:
-                with tempfile.TemporaryFile() as file:
-                    pixels = np.memmap(file, np.uint8, "w+", shape=(ticks, *images.shape[1:]))
-            pixels[at : at + len(images)] = images
-            at += len(images)
-    if pixels is None or at != ticks:
-        raise DataError(f"{at} ticks have images; expected {ticks}.", "Analyse datasets that do not change.")
-    return pixels
 
 
 def _batches(n: int) -> list[slice]:
