@@ -36,9 +36,18 @@ def test_environments_that_come_with_bora_are_valid(name: str) -> None:
 
 def test_the_door_is_there_under_three_names() -> None:
     door = load_environment("adroit_door")
-    assert (door.action_spec.dim, len(door.state.names), door.dt) == (28, 39, 0.01)
+    assert (door.action_spec.dim, len(door.state.names), door.dt) == (28, 39, 0.05)
     for name in (door.env.id, "AdroitHandDoor-v1"):
         assert load_environment(name) == door
+
+
+def test_the_door_without_pictures_is_the_same_door() -> None:
+    seen, blind = load_environment("adroit_door"), load_environment("adroit_door_state")
+    assert [camera.source for camera in blind.cameras] == ["none", "none"]
+    assert [camera.name for camera in blind.cameras] == [camera.name for camera in seen.cameras]
+    assert (blind.state, blind.actions) == (seen.state, seen.actions)
+    drawn = {"kwargs": {}, "shadows": True}
+    assert blind.env == seen.env.model_copy(update=drawn)
 
 
 def test_robots_and_environments_are_told_apart() -> None:

@@ -83,13 +83,25 @@ def test_groups_are_named() -> None:
     [
         ({"units": ("m", "m", "deg")}, r"units: .*'rad'.* against .*'deg'"),
         ({"names": ("dy", "dx", "finger")}, "names: "),
-        ({"high": np.array([0.1, 0.1, 1.4], np.float32)}, "high: "),
+        ({"high": np.array([0.1, 0.1, 1.25], np.float32)}, "high: 1.5 against 1.25 at finger"),
         ({"groups": {"arm": (0, 1), "hand": (1, 3)}}, "groups: "),
     ],
 )
 def test_another_robot_is_refused_with_the_difference(change: dict[str, object], said: str) -> None:
     with pytest.raises(SchemaMismatch, match=f"data and policy: action specs differ .*{said}"):
         SPEC.require_same(replace(SPEC, **change), "data and policy")  # type: ignore[arg-type]
+
+
+def test_a_robot_of_another_size_is_not_listed_number_by_number() -> None:
+    names = tuple(f"joint{i}" for i in range(28))
+    larger = ActionSpec(
+        names, ("rad",) * 28, np.zeros(28, np.float32), np.ones(28, np.float32), {"hand": (0, 28)}
+    )
+    with pytest.raises(SchemaMismatch) as caught:
+        larger.require_same(SPEC, "data and policy")
+    assert caught.value.message == (
+        "data and policy: action specs differ (28 numbers, joint0 to joint27, against 3 numbers, dx to finger)."
+    )
 
 
 def test_limits_of_another_length_are_refused() -> None:

@@ -103,11 +103,24 @@ class ActionSpec:
         """Raise SchemaMismatch with the differences unless both specs agree."""
         mine, theirs = self.to_json(), other.to_json()
         bad = [k for k in mine if mine[k] != theirs[k]]
-        if bad:
-            detail = "; ".join(f"{k}: {mine[k]} against {theirs[k]}" for k in bad)
-            raise SchemaMismatch(
-                f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot."
-            )
+        if not bad:
+            return
+        if self.dim != other.dim:
+            sizes = (f"{spec.dim} numbers, {spec.names[0]} to {spec.names[-1]}" for spec in (self, other))
+            detail = ", against ".join(sizes)
+        else:
+            detail = "; ".join(f"{k}: {self._differing(mine[k], theirs[k])}" for k in bad)
+        raise SchemaMismatch(
+            f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot."
+        )
+
+    def _differing(self, mine: Any, theirs: Any) -> str:
+        """Say where two entries of equal specs' JSON first differ, and in how many places more."""
+        if isinstance(mine, dict):
+            return f"{mine} against {theirs}"
+        at = [i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b]
+        more = f" and {len(at) - 1} more" if at[1:] else ""
+        return f"{mine[at[0]]!r} against {theirs[at[0]]!r} at {self.names[at[0]]}{more}"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_names_are_those_of_the_library() -> None:
 
 def test_profile_list(capsys: pytest.CaptureFixture[str]) -> None:
     names = [profile["name"] for profile in document(capsys, "profile", "list")]
-    assert names == ["franka_dexhand021", "sim", "adroit_door"]
+    assert names == ["franka_dexhand021", "sim", "adroit_door", "adroit_door_state"]
     _, out, _ = run(capsys, "profile", "list")
     assert "needs no hardware" in out
 

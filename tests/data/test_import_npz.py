@@ -91,6 +91,22 @@ def test_success_must_be_held(tmp_path: Path) -> None:
     assert not gather(longer, (held[0], held[1].replace("2", "3"))).episode(0).success
 
 
+def test_rows_are_put_together_where_a_tick_is_several_steps(tmp_path: Path) -> None:
+    twice = ("max_ticks = 30", "max_ticks = 30\nsteps_per_tick = 2")
+    test = ('{ info = "reached" }', '{ state = "x", at_least = 0.5 }\nreward = "environment"')
+    dataset = gather(tmp_path, twice, test)
+    assert check(dataset.root) == []
+    first, second = dataset.episodes()
+    np.testing.assert_allclose(first.state[:, 0], [0.3, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(first.human[:, 2], [0.625 * np.pi, np.pi / 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        first.action[:, 2], np.pi / 2, rtol=1e-6
+    )  # each step inside the limits, then the mean
+    assert first.reward.tolist() == [11, 3]
+    assert (first.success, second.success, len(second)) == (True, False, 1)
+    assert try_npz(tmp_path / "demos.npz", load_environment(tmp_path / "point.toml")) == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "text"),
     [

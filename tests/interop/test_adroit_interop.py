@@ -61,7 +61,7 @@ def test_the_profile_says_what_the_door_is() -> None:
     profile, seen = load_environment("adroit_door"), python("-c", LOOK)
     np.testing.assert_allclose(np.array(seen["control"])[:, 0], profile.action_spec.low, rtol=1e-6)
     np.testing.assert_allclose(np.array(seen["control"])[:, 1], profile.action_spec.high, rtol=1e-6)
-    assert seen["dt"] == pytest.approx(profile.dt)
+    assert seen["dt"] * profile.env.steps_per_tick == pytest.approx(profile.dt)
     assert seen["images"] == [[64, 64, 3]] * 2
     assert min(seen["seen"]) > 10
     assert seen["ends"] == [False] * 3
@@ -74,7 +74,7 @@ def test_some_of_the_demonstrations_open_the_door_again(tmp_path: Path) -> None:
     raw = str(tmp_path / "raw")
     bora = ("-m", "bora_cli")
     imported = python(*bora, "data", "import", DEMOS, "--profile", "adroit_door", "--out", raw, "--json")
-    assert (imported["episodes"], imported["ticks"]) == (25, 6729)
+    assert (imported["episodes"], imported["ticks"]) == (25, 1355)
     replayed = python(*bora, "replay", raw, "--env", "adroit_door", "--all", "--json")
     assert replayed["episodes"] == 25
     assert replayed["recorded_successes"] == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from bora_cli.profiles import load_environment
 from bora_cli.profiles.env import TICK_COST as PROFILE_COST
 from bora_cli.sim.foreign import EnvRig
 from bora_cli.sim.simulation import TICK_COST
-from tiny_env import write_profile
+from tiny_env import PointEnv, write_profile
 
 Make = Callable[..., EnvRig]
 TO_GOAL = np.array([0.05, 0.05, np.pi / 2], np.float32)
@@ -136,6 +137,52 @@ def test_the_clock_truncates(make: Make) -> None:
     assert [r.truncated for r in results] == [False, False, False, True]
     assert not any(r.terminated for r in results)
     assert results[0].reward < -0.3  # the distance, as the environment counts
+
+
+def test_a_tick_may_be_several_steps_of_the_environment(make: Make) -> None:
+    often = ("max_ticks = 30", 'max_ticks = 3\nsteps_per_tick = 4\nreward = "environment"')
+    rig = make(often)
+    rig.prepare(0)
+    before = rig.observe(images=False).state
+    result = rig.step(np.array([0.01, 0, 0], np.float32))
+    env: Any = rig._env.unwrapped
+    assert len(env.sent) == 4
+    np.testing.assert_allclose(rig.observe(images=False).state - before, [0.04, 0, 0], atol=1e-6)
+    assert result.reward < -4 * 0.3  # four times the distance
+    assert [rig.step(STILL).truncated for _ in range(2)] == [False, True]
+
+
+def test_success_inside_a_tick_counts(make: Make) -> None:
+    past = ("goal = 0.5", "goal = 0.4")
+    rig = make(("max_ticks = 30", "max_ticks = 30\nsteps_per_tick = 6"), past)
+    rig.start_from(NEAR)
+    rig.prepare(0)
+    result = rig.step(TO_GOAL)
+    assert (
+        np.linalg.norm(rig.observe(images=False).state[:2] - 0.4) > 0.3
+    )  # it went on, to the end of the tick
+    assert (result.success, result.terminated) == (True, True)
+
+
+def test_a_policy_may_be_shown_nothing(make: Make) -> None:
+    dark = ('name = "scene"\nsource = "camera"', 'name = "scene"\nsource = "none"')
+    rig = make(dark, image_size=16)
+    rig.prepare(0)
+    images = rig.observe().images
+    assert images["scene"].shape == (16, 16, 3)
+    assert not images["scene"].any()
+    assert images["wrist"].any()
+
+
+def test_shadows_are_left_out_where_there_is_a_model(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = ("max_ticks = 30", "max_ticks = 30\nshadows = false")
+    with pytest.raises(ConfigError, match="has no MuJoCo model whose shadows could be left out"):
+        make(without)
+    quality = SimpleNamespace(shadowsize=4096)
+    model = SimpleNamespace(vis=SimpleNamespace(quality=quality))
+    monkeypatch.setattr(PointEnv, "model", model, raising=False)
+    make(without)
+    assert quality.shadowsize == 0
 
 
 def test_the_same_seed_begins_the_same(make: Make) -> None:

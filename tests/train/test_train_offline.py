@@ -269,6 +269,19 @@ def test_datasets_of_two_robots_are_refused(toy_demos: Path, toy_backbone: Path,
     other.append(toy_demonstrations(1)[0])
     with pytest.raises(SchemaMismatch, match=r"demos and .*wider: action specs differ"):
         train("cp", data=[toy_demos, other.root], out=tmp_path / "x", backbone=str(toy_backbone))
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_data_without_pictures_is_refused(toy_demos: Path, toy_backbone: Path, tmp_path: Path) -> None:
+    old = Dataset.open(toy_demos)
+    create: dict[str, Any] = {"image_size": 64, "fps": 10, "robot_type": "other"}
+    blind = Dataset.create(tmp_path / "blind", old.spec, old.state_names, (), **create)
+    blind.append(replace(toy_demonstrations(1)[0], images={}))
+    with pytest.raises(
+        DataError, match=r"has no camera .*; it has none\. Execute its actions again with `bora collect"
+    ):
+        train("cp", data=[blind.root], out=tmp_path / "x", backbone=str(toy_backbone))
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_a_checkpoint_of_another_shape_is_refused(cp: Path, toy_demos: Path, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ Arrays, for N episodes of together M ticks:
     successes      bool [N]        needed if the profile's test of success cannot be applied to recorded data
     init_NAME      float [N, ...]  any number of them: parts of the state in which each episode began
 
+Where the profile steps the environment several times per tick, so many rows become one tick: the state before the
+first of them, the mean of their actions, the sum of their rewards.
+
 The file has no images.  `bora collect --replay` executes the actions again and records what the cameras see.
 """
 
@@ -30,7 +33,7 @@ from bora_cli.data.exchange import new_directory
 from bora_cli.data.untrusted import MALFORMED
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.profiles import EnvProfile
-from bora_cli.types import Bool, Controller, Episode
+from bora_cli.types import F32, Bool, Controller, Episode
 
 Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]
@@ -45,13 +48,15 @@ _ARRAYS = (
 
 @dataclass(frozen=True)
 class Recording:
-    """One episode as it was recorded: state [T, S], actions [T, A] and reward [T] in the environment's numbers.
+    """One episode, tick by tick: state [T, S], actions [T, A] in the profile's units, reward [T].
 
+    wanted: as they were sent; applied: inside the limits of the profile.
     passed: bool [T], whether the test of success was passed after each tick, or None where only `success` is known.
     """
 
     state: NDArray[Any]
-    actions: NDArray[Any]
+    wanted: F32
+    applied: F32
     reward: NDArray[Any]
     initial: dict[str, Any]
     passed: Bool | None
@@ -89,15 +94,15 @@ def import_npz(path: Path, out: Path, profile: EnvProfile, *, progress: Progress
 
 
 def try_npz(path: Path, profile: EnvProfile) -> list[int]:
-    """Return how many ticks each episode of a file has, after every check of `import_npz`; writes nothing.
+    """Return how many ticks each imported episode would have, after every check of `import_npz`; writes nothing.
 
     Raises what `import_npz` raises for the file.
     """
     arrays = _read(path, profile)
     lengths: list[int] = arrays["lengths"].tolist()
-    for index in range(len(lengths)):
-        _recording(arrays, index, sum(lengths[:index]), profile)
-    return lengths
+    return [
+        len(_recording(arrays, index, sum(lengths[:index]), profile).state) for index in range(len(lengths))
+    ]
 
 
 def _read(path: Path, profile: EnvProfile) -> Arrays:
@@ -168,27 +173,43 @@ def _recording(arrays: Arrays, index: int, first: int, profile: EnvProfile) -> R
         passed = _passed(state, reward, profile)
     success = bool(arrays["successes"][index]) if passed is None else bool(passed.any())
     kept = np.zeros(len(state), np.float32) if reward is None else reward
-    return Recording(state, arrays["actions"][rows], kept, initial, passed, success)
+    begins = np.arange(0, len(state), profile.env.steps_per_tick)
+    steps = np.diff(np.append(begins, len(state)))[:, None].astype(np.float32)
+    wanted = profile.from_env(arrays["actions"][rows])
+    clipped = profile.action_spec.clip(wanted)
+    return Recording(
+        state[begins],
+        (np.add.reduceat(wanted, begins) / steps).astype(np.float32),
+        (np.add.reduceat(clipped, begins) / steps).astype(np.float32),
+        np.add.reduceat(kept, begins),
+        initial,
+        passed,
+        success,
+    )
 
 
 def _passed(state: NDArray[Any], reward: NDArray[Any] | None, profile: EnvProfile) -> Bool:
-    """Return bool [T]: whether the test was passed at this tick and `hold_ticks` - 1 before it.
+    """Return bool [T]: whether the test was passed in this tick and in `hold_ticks` - 1 before it.
 
-    The state after the last action was not recorded, so a test of the state cannot be passed there.
+    state [n, S], reward [n]: of the environment's steps.  The state after the last action was not recorded, so a test
+    of the state cannot be passed there.
     """
-    test, names = profile.env.success, profile.state.names
-    held, passed = 0, np.zeros(len(state), np.bool_)
-    for tick in range(len(state) - (test.state is not None)):
-        following = state[tick + 1] if test.state is not None else state[tick]
-        gained = 0.0 if reward is None else float(reward[tick])
-        held = held + 1 if test.met(names, following, gained, {}, False) else 0
+    test, names, per_tick = profile.env.success, profile.state.names, profile.env.steps_per_tick
+    met = np.zeros(len(state), np.bool_)
+    for at in range(len(state) - (test.state is not None)):
+        following = state[at + 1] if test.state is not None else state[at]
+        met[at] = test.met(names, following, 0.0 if reward is None else float(reward[at]), {}, False)
+    in_tick = np.logical_or.reduceat(met, np.arange(0, len(state), per_tick))
+    held, passed = 0, np.zeros(len(in_tick), np.bool_)
+    for tick, now in enumerate(in_tick):
+        held = held + 1 if now else 0
         passed[tick] = held >= test.hold_ticks
     return passed
 
 
 def _episode(recording: Recording, profile: EnvProfile, source: str) -> Episode:
-    wanted = profile.from_env(recording.actions)
-    ticks, applied = len(wanted), profile.action_spec.clip(wanted)
+    wanted, applied = recording.wanted, profile.action_spec.clip(recording.applied)
+    ticks = len(wanted)
     reward = recording.reward
     if profile.env.reward == "success":
         reward = np.full(ticks, profile.env.tick_reward(False), np.float32)

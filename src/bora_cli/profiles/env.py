@@ -63,6 +63,7 @@ Limit = Annotated[Amount, BeforeValidator(_amount)]
 class Success(Part):
     """When the task counts as fulfilled: exactly one of four tests, passed at `hold_ticks` ticks in a row.
 
+    A tick of several steps passes it if one of them does.
     info: key of the info dict that must be true.  reward: the environment's reward must reach this.
     terminated: the environment must have ended the episode.  state: name of a state number that must reach
     `at_least`; the only test that can be applied to recorded data too.
@@ -111,9 +112,12 @@ class Environment(Part):
     """Which environment, how often it is stepped, for how long, and what it is asked to do.
 
     id: as `gymnasium.make` takes it; "package:Name-v1" imports the package first.  kwargs: given to `make`.
-    max_ticks: the episode is truncated there.  initial_state: reset option that takes a recorded initial state, ""
-    if the environment has none.  reward: "success" is the suite's own (1 at success, small costs that add up to
-    0.5 over max_ticks), on which the training presets were measured; "environment" is what `step` returns.
+    control_rate: ticks per second.  steps_per_tick: how often the environment is stepped with the action of one
+    tick.  max_ticks: the episode is truncated there.  shadows: False leaves them out of rendered pictures, which
+    needs a MuJoCo model and is many times faster without a GPU.  initial_state: reset option that takes a recorded
+    initial state, "" if the environment has none.  reward: "success" is the suite's own (1 at success, small costs
+    that add up to 0.5 over max_ticks), on which the training presets were measured; "environment" is what `step`
+    returns, summed over the steps of a tick.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -122,6 +126,8 @@ class Environment(Part):
     instruction: Annotated[str, Field(min_length=1)]
     success: Success
     initial_state: str = ""
+    steps_per_tick: Annotated[int, Field(ge=1)] = 1
+    shadows: bool = True
     reward: Literal["success", "environment"] = "success"
     kwargs: dict[str, Any] = Field(default_factory=dict)
 
@@ -185,8 +191,8 @@ class Actions(Part):
 
 
 class Picture(Part):
-    """One camera.  source: "render", or the key of an image in a dict observation.
-
+    """One camera.  source: "render", the key of an image in a dict observation, or "none": a black picture, for
+    policies that shall live on the state and the instruction.
     crop: left, top, right, bottom as shares of the picture.
     """
 

@@ -100,22 +100,32 @@ class EnvRig:
             wanted[self.action_spec.slice("arm")] = 0.0
         applied = self._applied = self.action_spec.clip(wanted)
         command = self.profile.to_env(applied).astype(self._env.action_space.dtype)
-        self._seen, reward, ended, truncated, info = self._env.step(command)
         self._tick += 1
+        gained, met, ended, truncated = 0.0, False, False, False
+        for _ in range(self.profile.env.steps_per_tick):
+            reward, passed, ended, truncated = self._one_step(command)
+            gained, met = gained + reward, met or passed
+            if ended or truncated:
+                break
+        self._held = self._held + 1 if met else 0
+        success = self._held >= self.profile.env.success.hold_ticks
+        terminated = ended or success
+        if self.profile.env.reward == "success":
+            gained = self.profile.env.tick_reward(success)
+        late = truncated or self._tick >= self.max_ticks
+        return StepResult(applied.copy(), gained, terminated, late and not terminated, success)
+
+    def _one_step(self, command: NDArray[Any]) -> tuple[float, bool, bool, bool]:
+        """Step the environment once; returns its reward, whether the test of success is passed, and how it ended."""
+        self._seen, reward, ended, truncated, info = self._env.step(command)
         state = self._state()
         if not np.isfinite(state).all():
             raise RobotFault(
                 f"{self.profile.env.id} answered tick {self._tick} with a state that is not finite.",
                 "Look for the cause in the environment; the episode is not recorded.",
             )
-        met = self.profile.env.success.met(self.state_names, state, float(reward), info, bool(ended))
-        self._held = self._held + 1 if met else 0
-        success = self._held >= self.profile.env.success.hold_ticks
-        terminated = bool(ended) or success
-        if self.profile.env.reward == "success":
-            reward = self.profile.env.tick_reward(success)
-        late = bool(truncated) or self._tick >= self.max_ticks
-        return StepResult(applied.copy(), float(reward), terminated, late and not terminated, success)
+        passed = self.profile.env.success.met(self.state_names, state, float(reward), info, bool(ended))
+        return float(reward), passed, bool(ended), bool(truncated)
 
     def hold(self) -> None:
         """Keep still; without a step nothing moves, so there is nothing to do."""
@@ -148,6 +158,8 @@ class EnvRig:
         return {c.name: _fitted(sources[c.source], c, self.image_size) for c in self.profile.cameras}
 
     def _source(self, name: str) -> NDArray[Any]:
+        if name == "none":
+            return np.zeros((self.image_size, self.image_size, 3), np.uint8)
         image = self._env.render() if name == "render" else self._seen[name]
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
             what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
@@ -173,9 +185,9 @@ def make_environment(profile: EnvProfile) -> gymnasium.Env[Any, Any]:
     wanted = profile.env
     rendered = not profile.cameras or any(camera.source == "render" for camera in profile.cameras)
     try:
-        return gymnasium.make(
+        made = gymnasium.make(
             wanted.id,
-            max_episode_steps=wanted.max_ticks,
+            max_episode_steps=wanted.max_ticks * wanted.steps_per_tick,
             render_mode="rgb_array" if rendered else None,
             disable_env_checker=True,
             **wanted.kwargs,
@@ -192,6 +204,21 @@ def make_environment(profile: EnvProfile) -> gymnasium.Env[Any, Any]:
         ) from error
     except TypeError as error:
         raise ConfigError(f"Environment {wanted.id} refuses its kwargs: {error}.", _PROFILE) from error
+    if not wanted.shadows:
+        _without_shadows(made, wanted.id)
+    return made
+
+
+def _without_shadows(env: gymnasium.Env[Any, Any], name: str) -> None:
+    """Let a MuJoCo environment draw no shadows; raises ConfigError for one without a MuJoCo model."""
+    quality = getattr(getattr(getattr(env.unwrapped, "model", None), "vis", None), "quality", None)
+    if quality is None:
+        env.close()
+        raise ConfigError(
+            f"{name} has no MuJoCo model whose shadows could be left out.",
+            "Remove shadows from its [env] table.",
+        )
+    quality.shadowsize = 0
 
 
 def _require_spaces(env: gymnasium.Env[Any, Any], profile: EnvProfile) -> None:
@@ -222,7 +249,7 @@ def _require_spaces(env: gymnasium.Env[Any, Any], profile: EnvProfile) -> None:
 def _shapes(env: gymnasium.Env[Any, Any], profile: EnvProfile) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the parts of an observation that the profile names, "" for a plain array."""
     space = env.observation_space
-    images = [camera.source for camera in profile.cameras if camera.source != "render"]
+    images = [camera.source for camera in profile.cameras if camera.source not in ("render", "none")]
     parts: Any = getattr(space, "spaces", None)
     if not isinstance(parts, dict):
         if profile.state.keys or images:

@@ -127,6 +127,9 @@ def prepare(asked: Request) -> Prepared:
     source = asked.backbone or (warm.backbone if warm is not None else TINY)
     settings = settings_of(asked.preset, asked.updates, ADVANTAGES[asked.advantages])
     first = Dataset.open(asked.data[0])
+    for path in asked.data[1:]:
+        both = f"{first.root} and {path}"
+        require_same_robot(first.spec, first.state_names, 1 / first.fps, Dataset.open(path), both)
     vlm = load_backbone(source, first.cameras)
     if warm is not None and warm.backbone_hash != vlm.hash:
         raise CheckpointError(
@@ -168,8 +171,10 @@ def policy_spec(dataset: Dataset, cameras: Sequence[str], steps: int) -> PolicyS
     missing = [c for c in cameras if c not in dataset.cameras]
     if missing:
         raise DataError(
-            f"{dataset.root} has no camera {', '.join(missing)}; it has {', '.join(dataset.cameras)}.",
-            "Use a backbone made for these cameras.",
+            f"{dataset.root} has no camera {', '.join(missing)}; it has {', '.join(dataset.cameras) or 'none'}.",
+            "Use a backbone made for these cameras."
+            if dataset.cameras
+            else "Execute its actions again with `bora collect --env NAME --replay DIR`, which takes pictures.",
         )
     return PolicySpec(
         action=dataset.spec,
