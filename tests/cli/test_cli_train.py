@@ -139,7 +139,8 @@ def test_an_online_option_is_used_or_refused(
     else:
         assert leaving.value.code == 3
         assert err == (
-            f"error: {method} has no use for {option}; of --data, --preset, --residual it takes --residual.\n"
+            f"error: {method} has no use for {option}; of --data, --preset, --residual it takes"
+            f" {', '.join(cli_online.TAKES[method])}.\n"
             "hint: Leave it out.\n"
         )
         assert not asked

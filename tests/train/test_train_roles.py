@@ -68,6 +68,7 @@ KILLS: list[tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = [
 def test_two_that_are_killed_anywhere_equal_one_that_is_not(
     toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    instant_training(monkeypatch)
     judged_by(monkeypatch, (0, 2))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):

@@ -142,14 +142,15 @@ class OfflineConfig(BaseModel):
 
 
 def critic_loss(
-    critic: Critic, target: Critic, batch: Batch, config: OfflineConfig
+    critic: Critic, target: Critic, batch: Batch, config: OfflineConfig, v_next: Tensor | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """Return L_Q + L_V of one batch and diagnostics.
 
     L_Q = sum_k <(q_k,i - sg y_i)^2>,  y_i = r_i + gamma (1 - d_i) v_{i+1}  (shifted bootstrap, see
     `chunk_targets`); L_V = <|tau - 1[u < 0]| u^2>,  u = sg q_i - v_i  (IQL).
     target: Polyak copy; its smallest q is the q in L_V.  Ours: minimum over K, lambda-return; paper: one q,
-    no copy. Gradient: into `critic` only, the tokens are detached.
+    no copy.  v_next: float [B], value of the next decision's first tick; the critic's own V if None.
+    Gradient: into `critic` only, the tokens are detached.
     """
     z, s, z_next, s_next = (x.detach() for x in (batch.z, batch.s, batch.z_next, batch.s_next))
     v = critic.v(z, s, batch.a)
@@ -160,7 +161,7 @@ def critic_loss(
             mask=batch.mask,
             has_next=batch.has_next,
             v=v.detach(),
-            v_next=critic.v(z_next, s_next)[:, 0],
+            v_next=critic.v(z_next, s_next)[:, 0] if v_next is None else v_next,
             gamma=config.gamma,
             lambda_return=config.lambda_return,
         )

@@ -74,6 +74,11 @@ class OnlineConfig(BaseModel):
         default=True,
         description="train the inherited critic on the mixed batch; without, the terms that ask it get it as it was",
     )
+    bootstrap: Literal["iql", "td"] = Field(
+        default="iql",
+        description="value of what follows: iql = V of the next state; td = the smaller q of two members for what the"
+        " policy in use would do there, which judges that policy instead of what was recorded",
+    )
     critic_lr: float = Field(default=1e-4, gt=0, description="critic learning rate")
     lambda_inherit: float = Field(
         default=0.0, ge=0, description="keeps q on offline windows near the inherited one"
@@ -143,13 +148,23 @@ def online_critic_loss(
     *,
     offline: OfflineConfig,
     config: OnlineConfig,
+    next_chunk: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the offline critic loss on a mixed batch with relabelled rewards, plus the inheritance term.
+
+    next_chunk: float [B, H, A], what the policy in use would do at the next decision, for the `td` bootstrap: the value
+    of what follows is then the smaller q_0 of two random members of `target` instead of V.
 
     L_inh = <(q_k - sg q_k^inherited)^2> on windows that are demonstrations.  inherited: the critic as it
     came out of the offline phase, or None.  Rewards of takeovers are relabelled in `batch.r` (see `rewards`).
     """
-    loss, info = critic_loss(critic, target, batch, offline)
+    v_next = None
+    if next_chunk is not None:
+        with torch.no_grad():
+            q_next = target.q(batch.z_next, batch.s_next, next_chunk)[:, :, 0]
+            v_next = q_next[torch.randperm(len(q_next), generator=generator)[:2]].amin(0)
+    loss, info = critic_loss(critic, target, batch, offline, v_next)
     if inherited is None or config.lambda_inherit == 0:
         return loss, info
     with torch.no_grad():

@@ -19,6 +19,8 @@ from bora_cli.errors import ConfigError
 TAKES = {
     "bora": ("--data", "--preset", "--residual"),
     "bc_interventions": ("--residual",),
+    "hg_dagger": ("--data",),
+    "resfit": ("--data",),
 }
 """What a method takes beside the options that all take: a control that only copies corrections has no critic."""
 WAIT_S = 1.0
@@ -53,7 +55,7 @@ def command(
         str,
         typer.Option(
             metavar="METHOD",
-            help="bora (default), bc_interventions.",
+            help="bora (default), bc_interventions, hg_dagger, resfit.",
             callback=o.known("method", o.ONLINE_METHODS),
             show_default=False,
         ),
@@ -119,10 +121,9 @@ def command(
 ) -> None:
     """Let the policy act, take over where it fails, learn a correction on top.
 
-    The base policy stays frozen. A correction is released only if the policy
-    alone succeeds more often with it, on scenes kept for that purpose.
-    A simulated person takes over, or you with --device. Given twice, with
-    --role actor and learner, two processes share the work: docs/online.md.
+    A correction is released only if the policy alone succeeds more often with
+    it. A simulated person takes over, or you with --device; two processes share
+    the work with --role actor and learner: docs/online.md.
     """
     require_used(ctx, method, TAKES)
     _require_person(ctx, device, window, limit, role)

@@ -51,7 +51,7 @@ METHODS = (
 )
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
 ADAPTATIONS = ("none", "full", "last_blocks", "lora")
-ONLINE_METHODS = ("bora", "bc_interventions")
+ONLINE_METHODS = ("bora", "bc_interventions", "hg_dagger", "resfit")
 PRESETS = ("sim", "paper")
 RESIDUALS = ("constant", "low_rank", "mlp")
 

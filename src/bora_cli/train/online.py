@@ -43,6 +43,7 @@ from bora_cli.sim.responder import Responder
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
 from bora_cli.train.crew import Crew, monitor
+from bora_cli.train.hg_dagger import fit_hg_dagger
 from bora_cli.train.meeting import (
     UNKNOWN,
     Role,
@@ -54,6 +55,7 @@ from bora_cli.train.meeting import (
     weights_after,
 )
 from bora_cli.train.online_job import AssistedJob, OnlineJob, claim
+from bora_cli.train.resfit import fit_resfit
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
 from bora_cli.train.tokens import content_of
 from bora_cli.train.tracker import Tracker
@@ -62,6 +64,11 @@ from bora_cli.types import Episode, content_hash
 Progress = Callable[[str, int, int], None]
 Preset = Literal["sim", "paper"]
 
+CONTROLS: dict[str, Callable[..., tuple[Trained, dict[str, Any]]]] = {
+    "hg_dagger": fit_hg_dagger,
+    "resfit": fit_resfit,
+}
+"""Methods that fit something else than the residual of `train.residual`."""
 RELEASE_SCENES = 20
 """Paired unaided episodes with and without the residual that decide whether it is released."""
 
@@ -147,7 +154,8 @@ def run_rounds(
     pool = workers or Workers(1)
     crew = crew or Simulated(pool)
     base = load_trained(checkpoint)
-    offline = (data or _training_data(base, checkpoint)) if method == "bora" and role != "actor" else []
+    mixes = method != "bc_interventions"
+    offline = (data or _training_data(base, checkpoint)) if mixes and role != "actor" else []
     job = OnlineJob(
         checkpoint=str(checkpoint),
         checkpoint_hash=checkpoint_hash(checkpoint),
@@ -228,24 +236,34 @@ class Learner:
         """Learn from the episodes of all rounds so far, test, and write round.json.  acting: the policy in use."""
         job, folder = self.job, self.out / f"round-{index}"
         if not (folder / "policy" / "config.json").is_file():
-            in_use_now = load_trained(acting)
             with closing(Tracker(folder / "metrics.jsonl")) as tracker:
-                trained, facts = fit_residual(
-                    self.base,
-                    self.out / "episodes",
-                    self.offline,
-                    method=job.method,
-                    seed=job.seed,
-                    config=OnlineConfig.preset(cast(Preset, job.preset)),
-                    kind=cast(ResidualKind, job.residual),
-                    previous=in_use_now if in_use_now.lam > 0 else None,
-                    tracker=tracker,
-                    progress=self.progress,
-                )
+                trained, facts = self._fit(acting, tracker)
             trained.provenance |= {"online_round": index, "training": facts}
             save_trained(folder / "policy", trained)
         test = _release_test(job, index, acting, folder / "policy", self.pool, self.progress)
         write_json(folder / "round.json", {"index": index, **_human(collected), **test})
+
+    def _fit(self, acting: Path, tracker: Tracker) -> tuple[Trained, dict[str, Any]]:
+        """Train as the method says, on the episodes of all rounds so far."""
+        job, episodes = self.job, self.out / "episodes"
+        if job.method in CONTROLS:
+            fit = CONTROLS[job.method]
+            return fit(
+                self.base, episodes, self.offline, seed=job.seed, tracker=tracker, progress=self.progress
+            )
+        in_use_now = load_trained(acting)
+        return fit_residual(
+            self.base,
+            episodes,
+            self.offline,
+            method=job.method,
+            seed=job.seed,
+            config=OnlineConfig.preset(cast(Preset, job.preset)),
+            kind=cast(ResidualKind, job.residual),
+            previous=in_use_now if in_use_now.lam > 0 else None,
+            tracker=tracker,
+            progress=self.progress,
+        )
 
 
 def _training_data(base: Trained, checkpoint: Path) -> list[Path]:
@@ -322,7 +340,9 @@ def _release_test(
     On a tie the base is kept, but an earlier residual gives way to one that was trained on more corrections.
     The controls of the method (any `method` but bora) are released untested: the test is part of BORA-Full.
     """
-    if load_trained(candidate).lam == 0.0:
+    trained = load_trained(candidate)
+    unchanged = trained.lam == 0.0 and job.method != "hg_dagger"
+    if unchanged or "skipped" in trained.provenance["training"]:
         return {"base_k": 0, "residual_k": 0, "release_n": 0, "released": False}
     if job.method != "bora":
         return {"base_k": 0, "residual_k": 0, "release_n": 0, "released": True}

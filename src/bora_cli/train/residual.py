@@ -30,12 +30,12 @@ from bora_cli.algos.rewards import InterventionRewards, takeovers
 from bora_cli.algos.schedules import cosine
 from bora_cli.checkpoint import Trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.windows import build_windows
+from bora_cli.data.windows import Relabel, build_windows
 from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.nn import polyak_update
 from bora_cli.models.policy import Actor, chunk_noise
-from bora_cli.models.residual import ResidualActor, ResidualConfig
+from bora_cli.models.residual import ResidualActor, ResidualConfig, compose
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
 from bora_cli.train.run import LOG_EVERY
@@ -44,7 +44,7 @@ from bora_cli.train.tracker import Tracker
 from bora_cli.types import ActionSpec, Controller, Decision, Episode
 
 Progress = Callable[[str, int, int], None]
-OnlineMethod = Literal["bora", "bc_interventions"]
+OnlineMethod = Literal["bora", "bc_interventions", "hg_dagger", "resfit"]
 ResidualKind = Literal["constant", "low_rank", "mlp"]
 
 REACH = {"translation": 0.5, "rotation": 0.25, "hand": 0.6}
@@ -108,6 +108,11 @@ def fit_residual(
     DataError if the episodes do not fit.
     """
     require_online_method(method)
+    if method not in ("bora", "bc_interventions"):
+        raise ConfigError(
+            f"{method} is no way of fitting this residual; expected bora or bc_interventions.",
+            f"Call fit_{method}, or `bora online --method {method}`.",
+        )
     torch.set_num_threads(1)
     config = control_config() if method == "bc_interventions" else (config or OnlineConfig())
     rewards = rewards or InterventionRewards()
@@ -129,7 +134,7 @@ def fit_residual(
         return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
     critic = base.critic
     if config.update_critic:
-        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, report)
+        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, report, previous)
         facts |= {f"critic_{k}": v for k, v in about.items()}
     elif critic is None:
         require_no_critic_terms(config)
@@ -196,13 +201,14 @@ def fresh_residual(spec: ActionSpec, actor: Actor, kind: ResidualKind, seed: int
 
 
 def online_buffer(
-    episodes: Sequence[Episode], base: Trained, rewards: InterventionRewards, gamma: float
+    episodes: Sequence[Episode], base: Trained, rewards: Relabel, gamma: float, horizon: int | None = None
 ) -> OnlineBuffer:
     """Return the windows of online episodes that start, and whose successor lies, at a logged decision.
 
+    horizon: longest window, ticks; the policy's by default.  Base chunks are cut to it.
     Raises CheckpointError if the decisions were made by another backbone, DataError if there are none.
     """
-    horizon, execute = base.spec.horizon, base.spec.execute
+    horizon, execute = horizon or base.spec.horizon, base.spec.execute
     logged: list[dict[int, Decision]] = [{d.t_start: d for d in e.decisions} for e in episodes]
     strange = {d.base_hash for e in logged for d in e.values()} - {base.backbone_hash}
     if strange:
@@ -238,7 +244,7 @@ def online_buffer(
             _stack([episodes[e].state[t] for e, t in zip(w.episode, w.t_next, strict=True)])
         ),
         has_next=torch.from_numpy(w.has_next),
-        a_base=normal(_stack([d.base for d in now])),
+        a_base=normal(_stack([d.base[:horizon] for d in now])),
         controller=torch.from_numpy(w.controller),
         demo=torch.from_numpy(w.demo),
         success=torch.from_numpy(w.success),
@@ -294,9 +300,11 @@ def adapt_critic(
     gamma: float,
     seed: int,
     report: Report,
+    in_use: Trained | None = None,
 ) -> tuple[ChunkCritic, dict[str, Any]]:
     """Return the inherited critic after updates on batches that are half offline, half online.
 
+    in_use: the policy whose value the `td` bootstrap looks for; the base itself if None.
     Raises CheckpointError if the policy has no critic to inherit.
     """
     if base.critic is None:
@@ -311,17 +319,37 @@ def adapt_critic(
     offline_config = preset.model_copy(update={"gamma": gamma})  # it goes on learning as it began
     optimizer = adamw(critic, config.critic_lr, 1e-4)
     rng = stream("online critic", seed)
+    generator = torch.Generator().manual_seed(seed)
     info: dict[str, float] = {}
     for update in range(config.updates):
         old, new = draw_mixed(rng, len(sampler), len(buffer.batch), config.batch)
         batch = concat(sampler.rows(old, rng), buffer.batch.rows(new))
         loss, info = online_critic_loss(
-            critic, target, base.critic, batch, offline=offline_config, config=config
+            critic,
+            target,
+            base.critic,
+            batch,
+            offline=offline_config,
+            config=config,
+            next_chunk=None if config.bootstrap == "iql" else next_chunk(in_use or base, batch, generator),
+            generator=generator,
         )
         step(loss, optimizer, critic, 1.0, "online critic", update)
         polyak_update(target, critic, offline_config.polyak)
         report("online critic", update, config.updates, {"loss": float(loss.detach()), **info})
     return target.eval(), {k: round(v, 6) for k, v in info.items()}
+
+
+@torch.no_grad()
+def next_chunk(policy: Trained, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    """Return what a policy would do at the next decision of every window, float [B, H, A], normalised."""
+    spec, actor = policy.spec, policy.actor
+    noise = torch.randn((spec.steps, len(batch), spec.horizon, spec.action.dim), generator=generator)
+    base = actor.expert.sample(batch.z_next, batch.s_next, noise, spec.steps)
+    if policy.residual is None or policy.lam == 0:
+        return base
+    unit = torch.from_numpy(spec.action.half_range) / actor.action.scale
+    return compose(base, policy.residual(batch.z_next, batch.s_next, base), policy.lam, unit)
 
 
 def _stack(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
