@@ -89,7 +89,10 @@ def test_a_directory_in_use_is_refused(toy_policy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"method": "bara"}, r"Unknown online method 'bara'\. Methods: bora, bc_interventions, hg_dagger, resfit\."),
+        (
+            {"method": "bara"},
+            r"Unknown online method 'bara'\. Methods: bora, bc_interventions, hg_dagger, resfit\.",
+        ),
         ({"seed": 100}, r"Seed 100 with episodes 0\.\.39 is outside the release scenes"),
         ({"episodes": 501}, r"episodes 0\.\.1001 is outside the online scenes"),
     ],
