@@ -1,6 +1,6 @@
 """How fast the simulator is: control steps per second on one core, per task and renderer.
 
-    OMP_NUM_THREADS=1 python benchmarks/sim.py [--episodes 5] [--passes 5] [--size 64] [--robosuite PYTHON]
+    OMP_NUM_THREADS=1 python benchmarks/sim.py [--episodes 5] [--passes 5] [--only rays] [--robosuite PYTHON]
 
 A step is one tick: an expert decides, the robot moves, both cameras are rendered; the time of every reset is
 part of it.  Counted is processor time of this process, and of every episode the best pass, so that a busy
@@ -89,9 +89,15 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=5, help="different episodes")
     parser.add_argument("--passes", type=int, default=5, help="the best one of each episode counts")
     parser.add_argument("--size", type=int, default=64, help="side of the images, px")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help=f"of {NO_CAMERAS}, {WITH_CAMERAS}"
+    )
     parser.add_argument("--robosuite", default="", metavar="PYTHON", help="interpreter that has robosuite")
     options = parser.parse_args()
-    columns = [NO_CAMERAS, *(name for name in WITH_CAMERAS if not why_not(name))]
+    wanted = [
+        name for name in (NO_CAMERAS, *WITH_CAMERAS) if name in (options.only or (NO_CAMERAS, *WITH_CAMERAS))
+    ]
+    columns = [name for name in wanted if name == NO_CAMERAS or not why_not(name)]
     cells = {}
     for task in TASKS:
         for how in columns:

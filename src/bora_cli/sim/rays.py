@@ -13,58 +13,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bora_cli.sim.engine import mujoco
+from bora_cli.sim.backdrop import Backdrop, multi_ray
 from bora_cli.types import U8
-
-VISIBLE_GROUPS = np.array([1, 1, 1, 0, 0, 0], np.uint8)
-"""Geom groups that are drawn, the same ones as by default in OpenGL."""
 
 
 class RayPainter:
-    """Paints cameras of any model by casting one ray per pixel."""
+    """Paints cameras of any model by casting one ray per pixel, and keeps what a resting camera sees of the rest."""
+
+    def __init__(self) -> None:
+        self._backdrop: Backdrop | None = None
+        self._kept: dict[tuple[int, int], tuple[bytes, NDArray[np.float64]]] = {}
 
     def paint(self, model: Any, data: Any, camera: int, size: int, fancy: bool) -> U8:
         """Return uint8 [size, size, 3]; `fancy` smooths edges with four rays per pixel."""
         if not fancy:
-            return _to_uint8(cast(model, data, camera, size))
-        fine = cast(model, data, camera, 2 * size)
+            return _to_uint8(self._cast(model, data, camera, size))
+        fine = self._cast(model, data, camera, 2 * size)
         return _to_uint8(fine.reshape(size, 2, size, 2, 3).mean(axis=(1, 3)))
 
     def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Forget the model that was painted last."""
+        self._backdrop = None
+        self._kept.clear()
+
+    def _cast(self, model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
+        """Return what `cast` returns; a camera that rests asks anew only where something may have moved."""
+        if model.body_weldid[model.cam_bodyid[camera]] != 0:
+            return cast(model, data, camera, size)
+        if self._backdrop is None or not self._backdrop.fits(model, data):
+            self._backdrop = Backdrop(model, data)
+            self._kept.clear()
+        backdrop = self._backdrop
+        if not backdrop.usable:
+            return cast(model, data, camera, size)
+        directions, far, origin = _directions(model, data, camera, size), _far(model), data.cam_xpos[camera]
+        state = _appearance(model, data, camera)
+        if self._kept.get((camera, size), (b"",))[0] != state:
+            resting = _colours(model, data, camera, *backdrop.shoot(origin, directions, far))
+            self._kept[camera, size] = state, resting
+        image = self._kept[camera, size][1].copy()
+        near = np.flatnonzero(backdrop.pixels_before(model, data, camera, size))
+        hits = multi_ray(model, data, origin, directions[near], far)
+        image[near] = _colours(model, data, camera, *hits)
+        return image.reshape(size, size, 3)
 
 
 def cast(model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
     """Return the image of a camera, float64 [size, size, 3] in 0..1; what no ray meets is black."""
-    geom, normal = shoot(model, data, camera, size)
-    light = _light(model, data, -data.cam_xmat[camera].reshape(3, 3)[:, 2], normal)
-    paint = np.vstack([_paint(model), np.zeros(3)])  # geom -1, "nothing met", is the black last row
-    return np.minimum(paint[geom] * light, 1.0).reshape(size, size, 3)
+    return _colours(model, data, camera, *shoot(model, data, camera, size)).reshape(size, size, 3)
 
 
 def shoot(model: Any, data: Any, camera: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the geom that each pixel's ray meets first, -1 for none, and its normal: [size * size] and [..., 3]."""
-    rotation = data.cam_xmat[camera].reshape(3, 3)
-    directions = np.ascontiguousarray(_pixel_directions(float(model.cam_fovy[camera]), size) @ rotation.T)
-    count = size * size
-    geom = np.empty(count, np.int32)
-    distance = np.empty(count)
-    normal = np.empty(3 * count)
-    mujoco.mj_multiRay(
-        model,
-        data,
-        data.cam_xpos[camera],
-        directions.ravel(),
-        VISIBLE_GROUPS,
-        True,
-        -1,
-        geom,
-        distance,
-        normal,
-        count,
-        float(model.vis.map.zfar * model.stat.extent),
-    )
-    return geom, normal.reshape(count, 3)
+    directions = _directions(model, data, camera, size)
+    return multi_ray(model, data, data.cam_xpos[camera], directions, _far(model))
+
+
+def _directions(model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
+    """Return unit vectors [size * size, 3] through the pixel centres, world frame, top row first."""
+    local = _pixel_directions(float(model.cam_fovy[camera]), size)
+    directions: NDArray[np.float64] = local @ data.cam_xmat[camera].reshape(3, 3).T
+    return directions
+
+
+def _far(model: Any) -> float:
+    return float(model.vis.map.zfar * model.stat.extent)
 
 
 @lru_cache(maxsize=8)
@@ -79,25 +92,37 @@ def _pixel_directions(fovy: float, size: int) -> NDArray[np.float64]:
     return directions
 
 
-def _light(
-    model: Any, data: Any, forward: NDArray[np.float64], normal: NDArray[np.float64]
+def _colours(
+    model: Any, data: Any, camera: int, geom: NDArray[np.int32], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return RGB light [n, 3] on surfaces with unit normals [n, 3].
+    """Return the RGB in 0..1 [n, 3] of what rays met: geoms [n], -1 for none, and unit normals [n, 3].
 
-    forward: viewing direction of the camera [3], along which the headlight shines.
+    The headlight shines along the viewing direction of the camera.
     """
-    head = model.vis.headlight
-    sources = [(forward, head.ambient, head.diffuse)] if head.active else []
-    sources += [
-        (data.light_xdir[i], model.light_ambient[i], model.light_diffuse[i])
-        for i in range(model.nlight)
-        if model.light_active[i]
-    ]
-    light = np.zeros_like(normal)
-    for direction, ambient, diffuse in sources:
-        facing = np.maximum(0.0, normal @ -np.asarray(direction, np.float64))
-        light += np.asarray(ambient, np.float64) + facing[:, None] * np.asarray(diffuse, np.float64)
-    return light
+    head, lit = model.vis.headlight, np.flatnonzero(model.light_active)
+    forward = -data.cam_xmat[camera].reshape(3, 3)[:, 2]
+    directions = np.vstack([forward, data.light_xdir[lit]])
+    diffuse = np.vstack([head.diffuse * bool(head.active), model.light_diffuse[lit]]).astype(np.float64)
+    ambient = head.ambient * bool(head.active) + model.light_ambient[lit].sum(0)
+    light = np.maximum(normal @ -directions.T, 0.0) @ diffuse + np.asarray(ambient, np.float64)
+    paint = np.vstack([_paint(model), np.zeros(3)])  # geom -1, "nothing met", is the black last row
+    return np.minimum(paint[geom] * light, 1.0)
+
+
+def _appearance(model: Any, data: Any, camera: int) -> bytes:
+    """Return everything that the colours of a resting scene depend on, but the geoms themselves."""
+    head, vis = model.vis.headlight, model.vis.map
+    numbers = [*head.ambient, *head.diffuse, head.active, vis.zfar, model.stat.extent, model.cam_fovy[camera]]
+    arrays = (
+        data.cam_xpos[camera],
+        data.cam_xmat[camera],
+        data.light_xdir,
+        model.light_active,
+        model.light_ambient,
+        model.light_diffuse,
+        _paint(model),
+    )
+    return np.array(numbers).tobytes() + b"".join(array.tobytes() for array in arrays)
 
 
 def _paint(model: Any) -> NDArray[np.float64]:
