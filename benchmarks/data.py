@@ -10,10 +10,8 @@ alternate, and each number is the best of its runs, because other work on the ma
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -23,18 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_frames import CAMERAS, CHUNK, DIM, TICKS, Row, create, episode, pictures, rate, timed
+from data_loop import in_a_loop
+from data_million import million
 
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import read_table
 from bora_cli.data.images import read_frames
 from bora_cli.data.reader import ChunkReader
 from bora_cli.data.recorder import Recorder
-from bora_cli.data.schema import DATA_PATH, EPISODE_PATH, episode_file, header
-from bora_cli.types import ActionSpec, Controller, Episode
-
-DIM, TICKS, FPS, CHUNK, SIZE = 28, 150, 30, 16, 96
-CAMERAS = ("front", "wrist")
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -65,31 +59,6 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def pictures(camera: int) -> np.ndarray:
-    """Return uint8 [150, 96, 96, 3]: ramps, a moving square, noise of 8 levels."""
-    rng = np.random.default_rng(camera)
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
-    out = []
-    for t in range(TICKS):
-        image = np.stack([(2 * x + 3 * t) % 256, (2 * y + 40 * camera) % 256, 0 * x + 2 * t % 256], -1)
-        at = (2 * t + 10 * camera) % 80
-        image[at : at + 12, 20:32] = 255
-        out.append(np.clip(image + rng.integers(-8, 8, image.shape), 0, 255))
-    return np.stack(out).astype(np.uint8)
-
-
-def create(root: Path, size: int = SIZE, video: str = "") -> Dataset:
-    """Make an empty dataset of the shapes that are compared."""
-    shutil.rmtree(root, ignore_errors=True)
-    limits = np.full(DIM, 9, np.float32)
-    names = tuple(f"a{i}" for i in range(DIM))
-    spec = ActionSpec(names, ("rad",) * DIM, -limits, limits, {"arm": (0, 6), "hand": (6, DIM)})
-    states = [f"s{i}" for i in range(DIM)]
-    return Dataset.create(
-        root, spec, states, CAMERAS, image_size=size, fps=FPS, robot_type="bench", video=video
-    )
-
-
 def record(root: Path, frames: dict[str, np.ndarray], episodes: int, video: str = "") -> Row:
     """Hand ticks over as fast as they are taken; the time ends when every episode is committed."""
     create(root, video=video)
@@ -114,26 +83,6 @@ def record(root: Path, frames: dict[str, np.ndarray], episodes: int, video: str 
         "loop_us": 1e6 * taken / episodes / TICKS,
         "MB": size / 1e6,
     }
-
-
-def episode(frames: dict[str, np.ndarray], ticks: int, rng: np.random.Generator | None = None) -> Episode:
-    """Return an episode of some of the frames."""
-    rows = (rng or np.random.default_rng(0)).standard_normal((ticks, DIM)).astype(np.float32)
-    last = np.arange(ticks) == ticks - 1
-    return Episode(
-        images={camera: images[:ticks] for camera, images in frames.items()},
-        state=rows,
-        action=rows,
-        proposed=rows,
-        human=rows,
-        controller=np.full(ticks, Controller.DEMO, np.uint8),
-        phase=np.zeros(ticks, np.uint8),
-        reward=np.zeros(ticks, np.float32),
-        terminated=last,
-        truncated=np.zeros(ticks, np.bool_),
-        success=True,
-        prompt="bench",
-    )
 
 
 def read(root: Path, samples: int, seconds: dict[str, float]) -> Row:
@@ -162,13 +111,6 @@ def read(root: Path, samples: int, seconds: dict[str, float]) -> Row:
     some = draw[:20]
     out["uncached_per_s"] = rate(len(some), lambda: [cold[int(i)] for i in some])
     return out
-
-
-def rate(count: int, work: Callable[[], object]) -> float:
-    """Return how many per second."""
-    start = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - start)
 
 
 def compare(given: argparse.Namespace, frames: dict[str, np.ndarray]) -> Row:
@@ -278,157 +220,6 @@ def where_time_goes(root: Path, frames: dict[str, np.ndarray]) -> dict[str, floa
         "read: one frame from PNG in Parquet": lambda: read_frames(root, dataset.identity, 0, "front", [7]),
     }
     return {name: min(timed(step) for _ in range(5)) for name, step in steps.items()}
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return seconds."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def in_a_loop(root: Path, frames: dict[str, np.ndarray], seconds: int) -> Row:
-    """Record at 30 Hz and return the longest time that a call took from the loop, in ms.
-
-    The loop takes real-time priority where it may, as a control loop does, and freezes Python's garbage collector;
-    without the priority this measures what else runs on the machine.  What the machine itself takes is measured in
-    the same loop: work of the same kind and length that stays in this process, before or after the call in turns.
-    """
-    create(root)
-    calls, alone, finishes = [], [], []
-    row = np.zeros(DIM, np.float32)
-    with Recorder(root) as recorder:
-        recorder.submit(episode(frames, 20))
-        recorder.wait()
-        gc.freeze()
-        real_time = take_priority()
-        due = time.perf_counter()
-        for tick in range(seconds * FPS):
-            images = {camera: frames[camera][tick % TICKS] for camera in CAMERAS}
-            if tick % 2:
-                alone.append(timed(lambda: work_alone(images, row)))  # noqa: B023
-            calls.append(timed(lambda: recorder.tick(images, state=row, action=row)))  # noqa: B023
-            if not tick % 2:
-                alone.append(timed(lambda: work_alone(images, row)))  # noqa: B023
-            if tick % 60 == 59:
-                finishes.append(timed(lambda: recorder.finish(success=True, prompt="bench")))
-            due += 1 / FPS
-            time.sleep(max(0.0, due - time.perf_counter()))
-        if real_time:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        committed = len(recorder.wait()) - 1
-    taken = 1e3 * np.array([*calls, *finishes])
-    out = {
-        "ticks": len(calls),
-        "episodes": committed,
-        "median_ms": float(np.median(taken)),
-        "p99_ms": float(np.quantile(taken, 0.99)),
-        "max_ms": float(taken.max()),
-        "over_2_ms": int((taken > 2).sum()),
-        "alone_median_ms": 1e3 * float(np.median(alone)),
-        "alone_max_ms": 1e3 * max(alone),
-        "alone_over_2_ms": int((np.array(alone) > 2e-3).sum()),
-        "real_time": real_time,
-    }
-    print("\nAt 30 Hz: " + ", ".join(f"{k} {v:.3g}" for k, v in out.items()))
-    return out
-
-
-def work_alone(images: dict[str, np.ndarray], row: np.ndarray) -> None:
-    """Copy and pickle a tick a few times; takes about as long as handing one over."""
-    for _ in range(10):
-        found: list[pickle.PickleBuffer] = []
-        head = pickle.dumps((images, {"row": row.copy()}), protocol=5, buffer_callback=found.append)
-        b"".join([head, *(buffer.raw() for buffer in found)])
-
-
-def take_priority() -> bool:
-    """Give this thread real-time priority; returns whether that was allowed."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(20))
-    except (PermissionError, AttributeError):
-        return False
-    return True
-
-
-def million(root: Path, episodes: int) -> Row:
-    """Open and read a dataset of 250 ticks times `episodes`, with images of 8 pixels; each step in a new process."""
-    dataset = create(root, size=8)
-    rng = np.random.default_rng(0)
-    small = {camera: rng.integers(0, 256, (250, 8, 8, 3), np.uint8) for camera in CAMERAS}
-    dataset.append(episode(small, 250))
-    multiply(dataset, episodes)
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import data; data.{{}}({str(root)!r})"
-    out: Row = {"ticks": 250 * episodes}
-    for prefix, step in (("first_", "open_once"), ("", "open_once"), ("", "read_many")):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(step)], capture_output=True, text=True, check=True
-        )
-        out |= {prefix + k: v for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
-    print("\n" + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in out.items()))
-    return out
-
-
-def multiply(dataset: Dataset, episodes: int) -> None:
-    """Write copies of episode 0 under the next numbers, without the syncs that make an append slow."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    root = dataset.root
-    data, row = (read_table(episode_file(root, path, 0)) for path in (DATA_PATH, EPISODE_PATH))
-    for index in range(1, episodes):
-        columns = {"episode_index": np.full(250, index), "index": np.arange(250) + 250 * index}
-        about = {"episode_index": index, "data/chunk_index": index // 1000, "data/file_index": index % 1000}
-        about |= {f"meta/episodes/{k}_index": about[f"data/{k}_index"] for k in ("chunk", "file")}
-        about |= {"dataset_from_index": 250 * index, "dataset_to_index": 250 * (index + 1)}
-        ticks, one = data, row
-        for name, values in columns.items():
-            ticks = ticks.set_column(ticks.column_names.index(name), name, pa.array(values))
-        for name, value in about.items():
-            one = one.set_column(one.column_names.index(name), name, pa.array([value]))
-        for path, table in ((DATA_PATH, ticks), (EPISODE_PATH, one)):
-            file = episode_file(root, path, index)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, file)
-    (root / "meta/info.json").write_text(json.dumps(header(dataset.identity, episodes, 250 * episodes, 1)))
-
-
-def memory() -> dict[str, float]:
-    """Return resident and anonymous memory of this process in MiB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        name: int(status[key].split()[0]) / 1024 for name, key in (("rss", "VmRSS"), ("anonymous", "RssAnon"))
-    }
-
-
-def open_once(root: str) -> None:
-    """Open a dataset for reading and print the seconds."""
-    start = time.perf_counter()
-    reader = ChunkReader(root, chunk=CHUNK)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"open_s": seconds, "length": len(reader)}))
-
-
-def read_many(root: str) -> None:
-    """Read everything once and then at random, and print rates and memory."""
-    reader = ChunkReader(root, chunk=CHUNK)
-    start = time.perf_counter()
-    reader.warm()
-    out: Row = {"warm_s": time.perf_counter() - start}
-    draw = np.random.default_rng(0).integers(0, len(reader), 40_000)
-    seen = []
-    for part in np.split(draw, 4):
-        start = time.perf_counter()
-        for k in range(0, len(part), 32):
-            reader.batch(part[k : k + 32])
-        out["random_per_s"] = len(part) / (time.perf_counter() - start)
-        seen.append(memory())
-    out |= {"rss_after_10000_MiB": seen[0]["rss"], "rss_after_40000_MiB": seen[-1]["rss"]}
-    out |= {
-        "anonymous_after_10000_MiB": seen[0]["anonymous"],
-        "anonymous_after_40000_MiB": seen[-1]["anonymous"],
-    }
-    print(json.dumps(out))
 
 
 if __name__ == "__main__":
