@@ -44,7 +44,7 @@ def test_the_whole_way(capsys: pytest.CaptureFixture[str], point: Path, toy_back
         capsys, "collect", "--env", point, "--replay", "demos", "--out", "again", "--image-size", 64
     )
     assert (again["episodes"], again["success"]["n"]) == (2, 2)
-    document(
+    code, _, err = run(
         capsys,
         "train",
         "cp",
@@ -57,6 +57,7 @@ def test_the_whole_way(capsys: pytest.CaptureFixture[str], point: Path, toy_back
         "--updates",
         8,
     )
+    assert (code, err.splitlines()[-1]) == (0, "next: bora eval policy --env PROFILE")
     counted = document(capsys, "eval", "policy", "--env", point, "--episodes", 2, "--record", "seen")
     assert (counted["episodes"], counted["profile"], counted["gap"]) == (2, "point", "none")
     assert len(Dataset.open("seen")) == 2

@@ -102,6 +102,12 @@ def test_a_policy_is_trained_and_counted(
     assert recorded.episode(0).decisions
     unrecorded = evaluate_env(tmp_path / "policy", profile, episodes=2, seed=7)
     assert unrecorded.trials == result.trials
+    assert result.warnings == []
+    dark = load_environment(write_profile(tmp_path, ('source = "camera"\ncrop', 'source = "none"\ncrop')))
+    (warning,) = evaluate_env(tmp_path / "policy", dark, episodes=1, seed=7).warnings
+    assert warning.startswith(
+        f"The policy learned from data of profile {profile.hash}; 'point' is {dark.hash}: "
+    )
     other = load_environment(write_profile(tmp_path, ('"90 deg"', '"80 deg"')))
     with pytest.raises(SchemaMismatch, match="policy and profile 'point': action specs differ"):
         evaluate_env(tmp_path / "policy", other, episodes=1)

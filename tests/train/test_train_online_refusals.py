@@ -12,7 +12,7 @@ from online_rounds import OUT, enter_toy_world, instant_training, judged_by, sta
 
 from bora_cli.checkpoint import load_trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.errors import ConfigError
+from bora_cli.errors import ConfigError, SchemaMismatch
 from bora_cli.profiles import find_profile, load_profile
 from bora_cli.train import online
 from toy_world import ToyRig
@@ -54,6 +54,16 @@ def test_a_run_keeps_to_its_offline_data_and_a_control_needs_none(
         start(homeless, out=tmp_path / "asked", rounds=1, episodes=1)
     assert not (tmp_path / "asked").exists()
     start(homeless, out=tmp_path / "control", rounds=1, episodes=1, method="bc_interventions")
+
+
+def test_a_policy_for_another_robot_is_refused_before_a_run_is_made(toy_policy: Path, tmp_path: Path) -> None:
+    config = json.loads((toy_policy / "config.json").read_text())
+    config["spec"]["action"]["high"][0] *= 2
+    other = Path(shutil.copytree(toy_policy, tmp_path / "other"))
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SchemaMismatch, match=r"other and the simulated robot: action specs differ \(high: "):
+        start(other, rounds=1, episodes=1)
+    assert not OUT.exists()
 
 
 def test_a_run_keeps_to_a_profile_and_to_the_images_of_its_policy(

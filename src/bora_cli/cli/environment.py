@@ -103,6 +103,8 @@ def evaluate(
             checkpoint, profile, episodes=episodes, seed=seed, record=record, progress=progress
         )
     document = result.to_json()
+    for warning in result.warnings:
+        ui.warn(warning)
 
     def sentence() -> None:
         ui.line(counted(document["successes"], document["episodes"], document["wilson95"]))

@@ -110,8 +110,12 @@ def train_command(
     ui.report(result, json)
     for alarm in result.get("alarms", []):
         ui.warn(alarm)
-    task = result.get("task")
-    ui.say(f"next: bora eval {out} --task {task if task in o.TASKS else 'TASK'}")
+    tasks = str(result.get("task")).split(", ")
+    ours = all(task in (*o.TASKS, "None") for task in tasks)
+    where = (
+        f"--task {tasks[0] if tasks[0] in o.TASKS and not tasks[1:] else 'TASK'}" if ours else "--env PROFILE"
+    )
+    ui.say(f"next: bora eval {out} {where}")
 
 
 def pretrain_command(

@@ -190,7 +190,18 @@ def evaluate_env(
                 progress("evaluate", len(trials), len(seeds))
     finally:
         rig.close()
-    return EvalResult(job, trials, rig.backend)
+    return EvalResult(job, trials, rig.backend, _warnings(trained.provenance, profile))
+
+
+def _warnings(provenance: dict[str, Any], profile: EnvProfile) -> list[str]:
+    """Return what a reader of the result should know."""
+    trained_in = [known for known in provenance.get("profile_hash", []) if known]
+    if not trained_in or profile.hash in trained_in:
+        return []
+    return [
+        f"The policy learned from data of profile {', '.join(trained_in)}; '{profile.name}' is {profile.hash}:"
+        " pictures, limits of time or the test of success may be others."
+    ]
 
 
 def replay_env(

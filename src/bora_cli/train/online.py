@@ -141,7 +141,8 @@ def run_rounds(
     preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
     profile: limits that the robot keeps.
     data: offline datasets for the 1:1 mixture; those the checkpoint was trained on if absent.
-    Raises ConfigError for bad input before anything runs, and if `out` holds another run.
+    Raises ConfigError for bad input before anything runs, and if `out` holds another run; SchemaMismatch for a policy
+    with other actions than the simulated robot's.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     require_online_method(method)
@@ -176,6 +177,9 @@ def run_rounds(
         limit_s=crew.limit_s,
         alarm=alarm.hash if alarm is not None else "",
     )
+    if role != "learner":
+        sim = simulation(task, setting, job.gap, job.image_size, profile, job.profile_hash)
+        base.spec.action.require_same(sim.action_spec, f"{checkpoint} and the simulated robot")
     job = claim(out, job, UNKNOWN[role])
     learner = Learner(job, base, offline, out, pool, progress)
     with playing(out, role) as check:
