@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ def test_records_are_rare_unless_they_are_urgent(tmp_path: Path) -> None:
 
 def test_numbers_that_are_none_are_null(tmp_path: Path) -> None:
     told = Telemetry(tmp_path / "live")
+    before = time.time()
     told.say({"v": float("nan"), "q": -np.inf, "lam": 1 / 3, "phase": "human", "over": True})
     told.close()
     (record,) = lines(tmp_path / "live")
+    assert before - 0.01 <= record["t"] <= time.time() + 0.01  # whoever reads it tells how old it is
     assert (record["v"], record["q"], record["lam"]) == (None, None, 0.333333)
     assert (record["phase"], record["over"]) == ("human", True)
 

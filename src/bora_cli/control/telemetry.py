@@ -103,11 +103,11 @@ def _same(descriptor: int, path: Path) -> bool:
 
 
 def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record in which numbers that are none are null, and others have six digits."""
+    """Return a record in which numbers that are none are null, and others have six digits, large ones more."""
     return {k: _rounded(v) if isinstance(v, float) else v for k, v in record.items()}
 
 
 def _rounded(value: float) -> float | None:
     if not math.isfinite(value):
         return None
-    return float(f"{value:.6g}")
+    return float(f"{value:.6g}") if abs(value) < 1e3 else round(value, 3)
