@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from episode_factory import CAMERAS, assert_same_episode, make_dataset, make_decision, make_episode
 
+from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.recorder import Recorder
 from bora_cli.errors import DataError
@@ -67,6 +68,7 @@ def test_ticks_become_the_episode_that_was_played(root: Path, recorder: Recorder
     recorder.submit(make_episode(5, seed=4))
     assert recorder.wait() == [0, 1, 2]
     dataset = Dataset.open(root)
+    assert check(root) == []
     for found, expected in zip(dataset.episodes(), [*made, make_episode(5, seed=4)], strict=True):
         assert_same_episode(found, expected)
     played, submitted = dataset.episode(0), dataset.episode(2)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bora_cli.checkpoint import load_trained, save_trained
+from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, SchemaMismatch
 from bora_cli.evaluate.collect import open_or_create
@@ -122,6 +123,7 @@ def test_recording_changes_nothing_and_can_be_continued(toy_policy: Path, tmp_pa
     assert run(toy_policy, 4, record=record).trials == plain.trials
     again = run(toy_policy, 4, record=record, workers=None)
     assert again.trials == plain.trials
+    assert check(record) == []
     episodes = list(Dataset.open(record).episodes())
     assert len(episodes) == 4
     assert all(e.images["scene"].shape[0] == len(e) for e in episodes)

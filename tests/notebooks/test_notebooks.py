@@ -20,6 +20,7 @@ from bora_cli.analysis.folder import read_folder
 from bora_cli.analysis.live import read_live
 from bora_cli.analysis.online import read_online
 from bora_cli.cli.notebook import NOTEBOOKS, arguments
+from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 
@@ -147,6 +148,7 @@ def test_examples_are_small_and_name_nobody(name: str) -> None:
 def test_the_example_dataset_can_be_opened() -> None:
     data = Dataset.open(DATASETS / "example_demos")
     assert len(data) == 6
+    assert not [f for f in check(data.root) if f.severity == "error"]
     with pytest.raises(DataError):
         Dataset.open(DATASETS / "example")
 

@@ -13,6 +13,7 @@ from online_rounds import OUT, enter_toy_world, instant_training, judged_by, sta
 
 from bora_cli.checkpoint import load_trained
 from bora_cli.data import files
+from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.models.vlm import Backbone
 from bora_cli.seeds import RANGES
@@ -115,6 +116,7 @@ def test_a_run_that_is_killed_at_every_arrow_equals_one_that_is_not(
     assert start(toy_policy) == expected
     assert weights(broken / OUT / "policy") == weights(whole / OUT / "policy")
     assert weights(broken / OUT / "round-1" / "policy") == weights(whole / OUT / "round-1" / "policy")
+    assert check(broken / OUT / "episodes") == []
     pairs = zip(
         Dataset.open(whole / OUT / "episodes").episodes(),
         Dataset.open(broken / OUT / "episodes").episodes(),
