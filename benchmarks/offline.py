@@ -44,6 +44,7 @@ ROWS: dict[str, Row] = {
     "bora, random advantage": Row("bora", True, {"advantages": "random"}),
     "bora, flipped advantage": Row("bora", True, {"advantages": "flipped"}),
     "bora, q - v": Row("bora", True, {"advantages": "q_minus_v"}),
+    "bora, ranked critic": Row("bora", True, {"critic": "ranked"}),
     "diffusion": Row("diffusion"),
     "awr": Row("awr"),
     "decoupled": Row("decoupled", True),

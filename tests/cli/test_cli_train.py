@@ -21,7 +21,7 @@ from bora_cli.train.pretrain import PretrainConfig
 
 ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
-VALUES |= {"--validate": "demos", "--advantages": "flipped", "--adapt": "lora@4"}
+VALUES |= {"--validate": "demos", "--advantages": "flipped", "--adapt": "lora@4", "--critic": "ranked"}
 COMMON = ("--data", "demos", "--out", "out")
 
 
@@ -88,7 +88,7 @@ def test_init_is_explained_where_it_is_refused(capsys: pytest.CaptureFixture[str
     assert code == 3
     assert err == (
         f"error: {method} has no use for --init; of --backbone, --updates, --preset, --validate, --adapt,"
-        " --advantages, --init it takes --backbone, --updates, --preset, --validate, --adapt.\n"
+        " --advantages, --init, --critic it takes --backbone, --updates, --preset, --validate, --adapt.\n"
         "hint: Leave it out. --init names the policy that bora improves, or that bc_interventions corrects.\n"
     )
 
@@ -98,7 +98,7 @@ def test_all_that_is_refused_is_named_at_once(capsys: pytest.CaptureFixture[str]
     assert code == 3
     assert err == (
         "error: bc_interventions has no use for --updates, --preset;"
-        " of --backbone, --updates, --preset, --validate, --adapt, --advantages, --init it takes --init.\n"
+        " of --backbone, --updates, --preset, --validate, --adapt, --advantages, --init, --critic it takes --init.\n"
         "hint: Leave them out.\n"
     )
 

@@ -52,6 +52,36 @@ def test_a_checkpoint_holds_the_policy_and_says_what_it_is(
     assert all(np.isfinite(v) for line in lines for k, v in json.loads(line).items() if k != "phase")
 
 
+def test_a_ranked_critic_is_another_critic_and_the_actor_follows_it(
+    toy_demos: Path, toy_backbone: Path, toy_policy: Path, tmp_path: Path
+) -> None:
+    found = train(
+        "bora",
+        data=[toy_demos],
+        out=tmp_path / "ranked",
+        backbone=str(toy_backbone),
+        updates=24,
+        critic="ranked",
+    )
+    assert found["critic"] == "ranked"
+    phases = [
+        json.loads(line) for line in (tmp_path / "ranked.run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    ranked = [row for row in phases if row["phase"] == "critic"]
+    assert all({"loss_rank", "ranked_right"} <= set(row) for row in ranked)
+    order = list(dict.fromkeys(row["phase"] for row in phases))
+    assert order.index("value 1") < order.index("critic") < order.index("improve")
+    assert load_trained(tmp_path / "ranked").critic is not None
+
+
+def test_a_choice_of_critic_that_would_go_unused_is_refused(toy_demos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="filtered_bc has no choice of critic"):
+        train("filtered_bc", data=[toy_demos], out=tmp_path / "p", critic="ranked")
+    with pytest.raises(ConfigError, match="Unknown critic 'best'"):
+        train("bora", data=[toy_demos], out=tmp_path / "p", critic="best")
+    assert not (tmp_path / "p").exists()
+
+
 @pytest.mark.parametrize("method", NEW)
 def test_it_can_be_evaluated(trained: dict[str, Path], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     move_into_toy_world(monkeypatch)

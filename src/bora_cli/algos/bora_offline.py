@@ -65,6 +65,19 @@ class OfflineConfig(BaseModel):
     )
     ensemble: int = Field(default=4, gt=0, description="independent q networks; 1 = the paper's single q")
 
+    critic: Literal["iql", "ranked"] = Field(
+        default="iql",
+        description="iql = shifted bootstrap and expectile (paper); ranked = cross-fitted targets, and executed"
+        " chunks above disturbed ones (see `ranking`)",
+    )
+    lambda_rank: float = Field(default=4.0, ge=0, description="weight of the ranking (ranked)")
+    rank_margin: float = Field(
+        default=0.1, ge=0, description="margin of the largest disturbance, units of value (ranked)"
+    )
+    rank_softness: float = Field(
+        default=0.05, gt=0, description="softness of the margin, units of value (ranked)"
+    )
+
     # advantages
     advantage: Literal["v_gae", "q_minus_v", "given", "constant"] = Field(
         default="v_gae",

@@ -50,6 +50,7 @@ METHODS = (
     "bc_interventions",
 )
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
+CRITICS = ("iql", "ranked")
 ADAPTATIONS = ("none", "full", "last_blocks", "lora")
 ONLINE_METHODS = ("bora", "bc_interventions", "hg_dagger", "resfit")
 PRESETS = ("sim", "paper")

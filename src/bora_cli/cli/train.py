@@ -17,7 +17,16 @@ TAKES = {
     "awr": ("--backbone", "--updates", "--preset", "--validate", "--advantages"),
     "decoupled": ("--backbone", "--init", "--updates", "--preset", "--validate"),
     "decoupled_value": ("--backbone", "--init", "--updates", "--preset", "--validate"),
-    "bora": ("--backbone", "--init", "--updates", "--preset", "--validate", "--advantages", "--adapt"),
+    "bora": (
+        "--backbone",
+        "--init",
+        "--updates",
+        "--preset",
+        "--validate",
+        "--critic",
+        "--advantages",
+        "--adapt",
+    ),
     "bc_interventions": ("--init",),
 }
 """What a method of `bora train` takes beside the options that all take."""
@@ -57,15 +66,23 @@ def train_command(
         str,
         typer.Option(
             metavar="KIND",
-            help=f"To follow: {o.choice(o.ADVANTAGES)}.",
+            help=f"{o.choice(o.ADVANTAGES)}.",
             callback=o.known("kind of advantages", o.ADVANTAGES),
         ),
     ] = "learned",
+    critic: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Critic: iql or ranked.",
+            callback=o.known("critic", o.CRITICS),
+        ),
+    ] = "iql",
     adapt: Annotated[
         str,
         typer.Option(
             metavar="PART",
-            help="Of the backbone to train: full, last_blocks@N, lora@RANK.",
+            help="VLM: full, last_blocks@N, lora@RANK.",
             callback=o.known_adaptation,
         ),
     ] = "none",
@@ -104,6 +121,7 @@ def train_command(
             preset=preset,
             advantages=advantages,
             adapt=adapt,
+            critic=critic,
             held_out=validate or [],
             progress=progress,
         )

@@ -33,7 +33,7 @@ from bora_cli.train.buffer import Sampler
 from bora_cli.train.clone import clone
 from bora_cli.train.decoupled import fit_decoupled
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.phases import fit_critic, improve, judge, warm_up
+from bora_cli.train.phases import critic_sampler, fit_critic, improve, judge, warm_up
 from bora_cli.train.run import Run
 from bora_cli.types import U8
 
@@ -57,6 +57,18 @@ ADVANTAGES: dict[str, dict[str, Any]] = {
     "flipped": {"flip": True},
 }
 """What `bora` and `awr` may follow: the preset's advantages, the chunk critic's, or one of three controls."""
+CRITICS: dict[str, dict[str, Any]] = {
+    "iql": {},
+    "ranked": {
+        "critic": "ranked",
+        "critic_updates": 1500,
+        "critic_batch": 128,
+        "critic_lr": 1e-3,
+        "advantage": "q_minus_v",
+        "gae_lambda": 0.0,
+    },
+}
+"""The critic of `bora`, as changes of the preset; the ranked one's q - v already sums up what follows a tick."""
 FOLLOWS = ("awr", "bora")
 """Methods with a choice of advantages."""
 ADAPTS = ("cp", "filtered_bc", "bora")
@@ -117,10 +129,10 @@ def learn(
     if method == "filtered_bc":
         return Learned(improve(run, run.sampler, expert, rows, cp, constant, live=live))
     if method == "bora":
-        critic = fit_critic(run, offline)
+        critic = fit_critic(run, critic_sampler(run, actor, offline, settings.value), offline)
         judged = judge(run, actor, critic, offline, settings.value)
         improved = improve(run, judged, expert, rows, cp, offline, critic, live)
-        return Learned(improved, _critic_of_new_tokens(run, actor, offline, live) if live else critic)
+        return Learned(improved, _critic_of_new_tokens(run, actor, settings, live) if live else critic)
     sees: Literal["action", "nothing"] = "action" if method == "decoupled" else "nothing"
     decoupled, adv = fit_decoupled(run, pixels(), sees, offline)
     given = offline.model_copy(update={"advantage": "given"})
@@ -131,7 +143,7 @@ def learn(
 def _weighted(run: Run, actor: Actor, settings: Settings) -> Learned:
     """Clone with the weights of the advantages from the first update on; a critic is fitted only where it is asked."""
     cp, offline = settings.cp, settings.offline
-    critic = fit_critic(run, offline) if offline.advantage == "q_minus_v" else None
+    critic = fit_critic(run, run.sampler, offline) if offline.advantage == "q_minus_v" else None
     judged = judge(run, actor, critic, offline, settings.value)
 
     def loss(expert: Any, averaged: Any, batch: Any, config: CPConfig, *, generator: torch.Generator) -> Any:
@@ -144,11 +156,9 @@ def _weighted(run: Run, actor: Actor, settings: Settings) -> Learned:
     return Learned(clone(expert, judged, both, rows=rows, run=run, loss_of=loss), critic)
 
 
-def _critic_of_new_tokens(run: Run, actor: Actor, offline: OfflineConfig, live: LiveTokens) -> ChunkCritic:
+def _critic_of_new_tokens(run: Run, actor: Actor, settings: Settings, live: LiveTokens) -> ChunkCritic:
     """Fit the critic that the checkpoint keeps: on the tokens of the backbone that the checkpoint has."""
-    buffer = live.encoded(run.buffer)
-    return fit_critic(
-        replace(run, buffer=buffer, sampler=Sampler(buffer, actor.state, actor.action), held_out=None),
-        offline,
-        "critic of the trained backbone",
-    )
+    buffer, offline = live.encoded(run.buffer), settings.offline
+    anew = replace(run, buffer=buffer, sampler=Sampler(buffer, actor.state, actor.action), held_out=None)
+    sampler = critic_sampler(anew, actor, offline, settings.value, "value of the trained backbone")
+    return fit_critic(anew, sampler, offline, "critic of the trained backbone")

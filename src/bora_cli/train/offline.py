@@ -24,7 +24,7 @@ from bora_cli.train.buffer import Buffer, Sampler, load_buffer
 from bora_cli.train.decoupled import load_pixels
 from bora_cli.train.folder import RunFolder
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.methods import ADVANTAGES, FOLLOWS, METHODS, Learned, learn
+from bora_cli.train.methods import ADVANTAGES, CRITICS, FOLLOWS, METHODS, Learned, learn
 from bora_cli.train.prepare import (
     HORIZON,
     Prepared,
@@ -39,7 +39,7 @@ from bora_cli.train.run import Progress, Run
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import content_hash
 
-__all__ = ["ADVANTAGES", "METHODS", "fresh_actor", "policy_spec", "set_up", "train"]
+__all__ = ["ADVANTAGES", "CRITICS", "METHODS", "fresh_actor", "policy_spec", "set_up", "train"]
 
 
 def train(
@@ -54,6 +54,7 @@ def train(
     preset: str = "sim",
     advantages: str = "learned",
     adapt: str = "none",
+    critic: str = "iql",
     held_out: Sequence[Path] = (),
     share: parallel.Kind = "ddp",
     progress: Progress | None = None,
@@ -74,6 +75,7 @@ def train(
         preset=preset,
         advantages=advantages,
         adapt=adapt,
+        critic=critic,
         held_out=tuple(Path(p) for p in held_out),
         share=share,
     )
@@ -246,6 +248,8 @@ def _provenance(prepared: Prepared, run: Run, learned: Learned, started: float) 
         facts["held_out"] = [str(p.resolve()) for p in asked.held_out]
     if method in FOLLOWS:
         facts["advantages"] = asked.advantages
+    if method == "bora":
+        facts["critic"] = asked.critic
     if prepared.adaptation is not None:
         facts["adapt"] = str(prepared.adaptation)
     return facts

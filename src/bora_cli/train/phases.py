@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bora_cli.algos.batch import draw, elsewhere
 from bora_cli.algos.bora_offline import OfflineConfig, actor_loss, advantages, critic_loss
 from bora_cli.algos.cp import CPConfig
+from bora_cli.algos.ranking import ranked_critic_loss
 from bora_cli.algos.schedules import cosine
 from bora_cli.algos.value import (
     ValueFitConfig,
@@ -50,10 +51,23 @@ def warm_up(
     )
 
 
-def fit_critic(run: Run, config: OfflineConfig, name: str = "critic") -> ChunkCritic:
-    """Return the chunk critic q, v fitted to all data (IQL), with its averaged weights.
+def critic_sampler(
+    run: Run, actor: Actor, config: OfflineConfig, value: ValueFitConfig, name: str = "value"
+) -> Sampler:
+    """Return where the critic's batches come from; a ranked critic learns from cross-fitted values.
 
-    name: of the phase, where a run has two of them.
+    name: of the values' phases, where a run has two sets of them.
+    """
+    if config.critic == "iql":
+        return run.sampler
+    values, per_tick = cross_fitted(run, value, name)
+    return Sampler(run.buffer, actor.state, actor.action, per_tick, values=values)
+
+
+def fit_critic(run: Run, sampler: Sampler, config: OfflineConfig, name: str = "critic") -> ChunkCritic:
+    """Return the chunk critic q, v fitted to all data, with its averaged weights.
+
+    sampler: see `critic_sampler`.  name: of the phase, where a run has two of them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -62,13 +76,17 @@ def fit_critic(run: Run, config: OfflineConfig, name: str = "critic") -> ChunkCr
     fit_contexts(critic, run.buffer.tokens[0])
     target = deepcopy(critic)
     optimizer = adamw(critic, config.critic_lr, 1e-4)
-    rng = run.rng("critic")
-    phase = Phase(run, name, config.critic_updates, {"critic": critic, "target": target}, optimizer, rng)
+    rng, generator = run.rng("critic"), run.generator("critic")
+    modules = {"critic": critic, "target": target}
+    phase = Phase(run, name, config.critic_updates, modules, optimizer, rng, generator)
     for update in phase:
         set_rate(optimizer, cosine(update, config.critic_lr, config.critic_updates, floor=0.1))
         with phase.loading():
-            batch = run.sampler.rows(draw(rng, len(run.sampler), config.critic_batch), rng)
-        loss, info = critic_loss(critic, target, batch, config)
+            batch = sampler.rows(draw(rng, len(sampler), config.critic_batch), rng)
+        if config.critic == "ranked":
+            loss, info = ranked_critic_loss(critic, batch, config, generator)
+        else:
+            loss, info = critic_loss(critic, target, batch, config)
         phase.step(loss, critic, 1.0)
         polyak_update(target, critic, config.polyak)
         phase.report(info)
@@ -76,8 +94,8 @@ def fit_critic(run: Run, config: OfflineConfig, name: str = "critic") -> ChunkCr
     return target
 
 
-def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
-    """Return the advantage of every tick, float [M], from values that did not see its episode."""
+def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple[Tensor, Tensor]:
+    """Return value and advantage of every tick, float [M] each, from values that did not see its episode."""
     episodes = run.buffer.episodes
     rewards = [torch.from_numpy(e.reward) for e in episodes]
     ends = [bool(e.terminated[-1]) for e in episodes]
@@ -94,7 +112,7 @@ def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
         optimizer = adamw(value, config.lr, config.weight_decay)
         others, rng = np.flatnonzero((fold != k) & returns.known), run.rng(f"value {k}")
         seen = others if len(others) else np.arange(len(fold))  # a single episode judges itself
-        phase = Phase(run, f"value {k + 1}", config.updates, {"value": value}, optimizer, rng)
+        phase = Phase(run, f"{name} {k + 1}", config.updates, {"value": value}, optimizer, rng)
         for update in phase:
             set_rate(optimizer, cosine(update, config.lr, config.updates))
             with phase.loading():
@@ -108,7 +126,7 @@ def cross_fitted_advantages(run: Run, config: ValueFitConfig) -> Tensor:
         with torch.no_grad():
             predictions.append(value(tokens[0].float(), state))
     values = out_of_fold(predictions, fold)
-    return episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
+    return values, episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
 
 
 def judge(
@@ -117,7 +135,7 @@ def judge(
     """Return a sampler whose batches carry the advantages that `advantages` does not compute from the critic."""
     buffer = run.buffer
     if config.advantage == "v_gae":
-        per_tick = cross_fitted_advantages(run, value)
+        _, per_tick = cross_fitted(run, value)
         if config.shuffle:
             of_tick = np.repeat(np.arange(len(buffer.episodes)), np.diff(buffer.first))
             per_tick = per_tick[torch.from_numpy(elsewhere(of_tick, run.rng("shuffle")))]

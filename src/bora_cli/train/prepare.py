@@ -27,7 +27,7 @@ from bora_cli.models.vlm import Backbone
 from bora_cli.train import parallel
 from bora_cli.train.buffer import Buffer, require_same_robot
 from bora_cli.train.checks import require_learnable
-from bora_cli.train.methods import ADAPTS, ADVANTAGES, FOLLOWS, METHODS, WARM, Settings
+from bora_cli.train.methods import ADAPTS, ADVANTAGES, CRITICS, FOLLOWS, METHODS, WARM, Settings
 from bora_cli.train.tokens import content_of
 
 HORIZON, EXECUTE = 8, 4
@@ -43,6 +43,7 @@ class Request:
     policy that was corrected.  updates: of the behaviour-cloning warm-up; the later phases scale with it.
     preset: sim or paper.  advantages: for `bora` and `awr`, a word of `ADVANTAGES`.  adapt: for the methods of
     `ADAPTS`, the part of the backbone that is trained in the second stage, see `Adaptation.parse`.
+    critic: of `bora`, a word of `CRITICS`.
     held_out: datasets to look at while training, which nothing is trained on.
     share: how several processes train a backbone together, see `parallel`.
     """
@@ -56,6 +57,7 @@ class Request:
     preset: str = "sim"
     advantages: str = "learned"
     adapt: str = "none"
+    critic: str = "iql"
     held_out: tuple[Path, ...] = ()
     share: parallel.Kind = "ddp"
 
@@ -100,6 +102,13 @@ def require_known(asked: Request) -> None:
         raise ConfigError(
             f"Unknown advantages '{asked.advantages}'.", f"Advantages: {', '.join(ADVANTAGES)}."
         )
+    if asked.critic not in CRITICS:
+        raise ConfigError(f"Unknown critic '{asked.critic}'.", f"Critics: {', '.join(CRITICS)}.")
+    if asked.critic != "iql" and method != "bora":
+        raise ConfigError(
+            f"{method} has no choice of critic, so critic {asked.critic} would go unused.",
+            "Leave it out, or train bora.",
+        )
     if asked.share not in parallel.KINDS:
         raise ConfigError(f"Unknown way to share '{asked.share}'.", f"Ways: {', '.join(parallel.KINDS)}.")
     if asked.advantages != "learned" and method not in FOLLOWS:
@@ -125,7 +134,7 @@ def prepare(asked: Request) -> Prepared:
     warnings = require_learnable(asked.method, asked.data)
     warm = load_trained(asked.init) if asked.init is not None else None
     source = asked.backbone or (warm.backbone if warm is not None else TINY)
-    settings = settings_of(asked.preset, asked.updates, ADVANTAGES[asked.advantages])
+    settings = settings_of(asked.preset, asked.updates, CRITICS[asked.critic], ADVANTAGES[asked.advantages])
     first = Dataset.open(asked.data[0])
     for path in asked.data[1:]:
         both = f"{first.root} and {path}"
@@ -218,14 +227,20 @@ def fresh_actor(buffer: Buffer, spec: PolicySpec, seed: int, diffusion: bool = F
     )
 
 
-def settings_of(preset: str, updates: int | None, changes: dict[str, Any]) -> Settings:
-    """Return the numbers of a preset with changes of `OfflineConfig`; `updates` scales every phase in proportion."""
+def settings_of(
+    preset: str, updates: int | None, critic: dict[str, Any], advantages: dict[str, Any]
+) -> Settings:
+    """Return the numbers of a preset; `updates` scales every phase in proportion.
+
+    critic, advantages: changes of `OfflineConfig`, entries of `CRITICS` and `ADVANTAGES`.
+    """
     if preset not in ("sim", "paper"):
         raise ConfigError(f"Unknown preset '{preset}'.", "Presets: sim, paper.")
     cp, offline = CPConfig(), OfflineConfig.preset("sim" if preset == "sim" else "paper")
     if preset == "paper":
         cp = cp.model_copy(update={"updates": 40_000, "batch": 64, "lr": 5e-5})
     value = ValueFitConfig(gamma=offline.gamma, lam=offline.gae_lambda)
+    offline = offline.model_copy(update=critic)
     if updates is not None:
         share = updates / cp.updates
         offline = offline.model_copy(
@@ -236,4 +251,4 @@ def settings_of(preset: str, updates: int | None, changes: dict[str, Any]) -> Se
         )
         value = value.model_copy(update={"updates": round(value.updates * share)})
         cp = cp.model_copy(update={"updates": updates})
-    return Settings(cp, offline.model_copy(update=changes), value, AWRConfig())
+    return Settings(cp, offline.model_copy(update=advantages), value, AWRConfig())
