@@ -11,6 +11,8 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import BoraError, ConfigError, DataError, SchemaMismatch
 from bora_cli.evaluate.environments import collect_env, evaluate_env, load_operator, replay_env, summary_of
+from bora_cli.evaluate.replay import replay
+from bora_cli.evaluate.resimulate import recorded as resimulable
 from bora_cli.profiles import EnvProfile, load_environment
 from bora_cli.types import Controller
 from tiny_env import POINT, write_profile
@@ -100,6 +102,12 @@ def test_a_policy_is_trained_and_counted(
     recorded = Dataset.open(tmp_path / "seen")
     assert check(tmp_path / "seen") == []
     assert recorded.episode(0).decisions
+    with pytest.raises(DataError, match=rf"is of the environment {POINT}; only a state of our simulator"):
+        resimulable(recorded.episode(0))
+    with pytest.raises(
+        DataError, match=rf"seen is of the environment {POINT}, .* Name its profile with --env"
+    ):
+        replay(tmp_path / "seen", 0)
     unrecorded = evaluate_env(tmp_path / "policy", profile, episodes=2, seed=7)
     assert unrecorded.trials == result.trials
     assert result.warnings == []

@@ -14,6 +14,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 from bora_cli.sim.gaps import parse_gap
 from bora_cli.sim.simulation import Simulation
+from bora_cli.sim.tasks import TASKS
 from bora_cli.types import F32, U8, Episode, Observation
 
 Progress = Callable[[str, int, int], None]
@@ -142,4 +143,9 @@ def _simulation(episode: Episode, root: Path, index: int) -> Simulation:
             "Choose a dataset made by `bora collect` or `bora online`, or name the environment with --env.",
         )
     meta = episode.meta
+    if meta["task"] not in TASKS:
+        raise DataError(
+            f"Episode {index} of {root} is of the environment {meta['task']}, which is not among our tasks.",
+            "Name its profile with --env.",
+        )
     return Simulation(meta["task"], setting=meta["setting"], gap=parse_gap(str(meta["gap"])))

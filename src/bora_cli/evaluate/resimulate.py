@@ -11,6 +11,7 @@ from bora_cli.errors import DataError
 from bora_cli.evaluate.collect import simulation
 from bora_cli.evaluate.replay import NEEDED, TOLERANCE
 from bora_cli.sim.part_masks import part_masks
+from bora_cli.sim.tasks import TASKS
 from bora_cli.types import F32, U8, Episode
 
 
@@ -35,6 +36,11 @@ def recorded(episode: Episode) -> Recorded:
         raise DataError(
             f"An episode does not say its {', '.join(missing)}; only a state of the simulator can be put back.",
             "Ask this of episodes of `bora collect` or `bora eval --record`, not of a real robot's.",
+        )
+    if meta["task"] not in TASKS:
+        raise DataError(
+            f"An episode is of the environment {meta['task']}; only a state of our simulator can be put back.",
+            f"Ask this of episodes of our tasks: {', '.join(TASKS)}.",
         )
     names = ("task", "setting", "gap", "image_size", "profile", "profile_hash")
     world = {"image_size": 64} | {name: meta[name] for name in names if name in meta}
