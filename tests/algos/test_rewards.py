@@ -195,3 +195,12 @@ def test_the_hash_follows_the_settings() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(SchemaMismatch, match="3 rewards for 4 intervention flags"):
         relabel(np.zeros(3, np.float32), np.zeros(4, np.bool_), True, DEFAULT)
+
+
+def test_slow_help_need_not_look_bad() -> None:
+    controller = [P] * 5 + [H] * 4 + [P] * 3
+    free = InterventionRewards(free_help=True)
+    assert change(controller, config=free) == {4: -0.5, 5: 0.01, 6: 0.01, 7: 0.01, 8: 0.26}
+    rescued = episode([P] * 3 + [H] * 3)
+    assert free(rescued).reward[-1] == pytest.approx(0.99 + 0.25)  # success is no cost
+    assert InterventionRewards().hash == InterventionRewards(free_help=False).hash != free.hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Literal
 
 import pytest
@@ -87,3 +88,32 @@ def test_messages() -> None:
         ResidualActor(ResidualConfig(sizes=SIZES, bound=(0.5,)))
     with pytest.raises(ConfigError, match="smallest 0"):
         ResidualActor(ResidualConfig(sizes=SIZES, bound=(0.5, 0.0, 0.1)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_r0d_the_base_of_a_later_round_is_what_the_earlier_one_made(kind: Kind) -> None:
+    """Three rounds in one module are three modules one after the other."""
+    first, second, third = make_residual("constant", 0.4), make_residual("mlp", 0.4), make_residual(kind, 0.7)
+    with torch.no_grad():
+        expected = compose(BASE, first(Z, S, BASE), 0.75, UNIT)
+        expected = compose(expected, second(Z, S, expected), 0.5, UNIT)
+        two = second.on(first, 0.75, 0.5, UNIT)
+        torch.testing.assert_close(compose(BASE, two(Z, S, BASE), 1.0, UNIT), expected)
+        expected = compose(expected, third(Z, S, expected), 0.9, UNIT)
+        three = third.on(two, 1.0, 0.9, UNIT)
+        torch.testing.assert_close(compose(BASE, three(Z, S, BASE), 1.0, UNIT), expected)
+        newborn = make_residual(kind).on(two, 1.0, 0.9, UNIT)
+        torch.testing.assert_close(newborn(Z, S, BASE), two(Z, S, BASE))
+    assert {name for name, p in three.named_parameters() if p.requires_grad} <= {
+        name for name, _ in third.named_parameters()
+    }
+
+
+def test_a_stack_is_told_by_its_config_and_one_without_says_nothing_of_it() -> None:
+    first, second = make_residual("constant", 0.4), make_residual("low_rank", 0.4)
+    stack = second.on(first, 0.75, 0.5, UNIT)
+    again = ResidualActor(ResidualConfig(**json.loads(json.dumps(stack.config.model_dump()))))
+    again.load_state_dict(stack.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(Z, S, BASE), stack(Z, S, BASE))
+    assert "below" not in first.config.model_dump()  # files of earlier versions keep their hash

@@ -14,7 +14,7 @@ from bora_cli.algos.batch import Batch
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.algos.hg_dagger import HGDaggerConfig
 from bora_cli.algos.resfit import ResFiTConfig
-from bora_cli.checkpoint import load_trained
+from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, DataError
 from bora_cli.models.vlm import Backbone
@@ -115,6 +115,24 @@ def test_the_td_bootstrap_asks_what_the_policy_in_use_would_do(toy_policy: Path,
         torch.testing.assert_close(
             chunks[1] - chunks[0], unit * in_use.residual(z, s, chunks[0]), atol=1e-5, rtol=0
         )
+
+
+def test_stacked_rounds_begin_with_the_policy_in_use_and_are_saved(
+    toy_policy: Path, toy_demos: Path, tmp_path: Path
+) -> None:
+    start(toy_policy, rounds=1, method="resfit")
+    base, in_use = load_trained(toy_policy), load_trained(OUT / "policy")
+    assert OnlineConfig.preset("paper").stack
+    changes = []
+    for updates in (0, 8):
+        config = OnlineConfig(updates=updates, stack=True, update_critic=False)
+        made, facts = fit_residual(base, OUT / "episodes", [toy_demos], config=config, previous=in_use)
+        assert facts["stacked"] is True
+        assert made.lam == 1.0
+        made.provenance |= {"training": facts}
+        save_trained(tmp_path / f"stacked{updates}", made)
+        changes.append(np.abs(proposed(tmp_path / f"stacked{updates}") - proposed(OUT / "policy")).max())
+    assert changes[0] < 1e-6 < changes[1]
 
 
 def test_what_makes_no_sense_is_refused(toy_policy: Path, toy_demos: Path) -> None:

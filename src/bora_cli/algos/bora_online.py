@@ -35,6 +35,10 @@ class OnlineConfig(BaseModel):
     min_takeovers: int = Field(
         default=4, ge=1, description="no update (lambda stays 0) with fewer takeovers in all episodes"
     )
+    stack: bool = Field(
+        default=False,
+        description="keep the residual in use in the base of the next one (paper); else every round fits afresh",
+    )
     updates: int = Field(default=400, ge=0, description="gradient steps of the residual per round")
     batch: int = Field(default=96, gt=0, description="windows per update")
     lr: float = Field(default=3e-3, gt=0, description="peak learning rate, cosine decay to a twentieth of it")
@@ -91,6 +95,7 @@ class OnlineConfig(BaseModel):
             return cls()
         return cls(
             min_takeovers=1,
+            stack=True,
             updates=7_500,
             batch=64,
             lr=1e-4,

@@ -34,7 +34,8 @@ class InterventionRewards:
     spread: over how many policy ticks before the takeover it is distributed (people react late), site "pre"
     only. recovery_ticks: ticks without a new takeover after which a takeover counts as recovered.
     bootstrap: "continue" lets values see the rescued future; "cut" makes the tick before a takeover
-    terminal, so that values predict the unaided policy.
+    terminal, so that values predict the unaided policy.  free_help: whether negative rewards of the person's own
+    ticks count 0, so that a correction that takes long does not look worse than one that is quick.
     """
 
     penalty: float = -0.5
@@ -43,6 +44,7 @@ class InterventionRewards:
     spread: int = 1
     recovery_ticks: int = 8
     bootstrap: Literal["continue", "cut"] = "continue"
+    free_help: bool = False
 
     def __post_init__(self) -> None:
         if self.penalty > 0 or self.bonus < 0 or self.penalty + self.bonus >= 0:
@@ -67,7 +69,7 @@ class InterventionRewards:
     @property
     def hash(self) -> str:
         """Identify these settings; stored beside whatever was trained with them."""
-        return content_hash(asdict(self))
+        return content_hash({k: v for k, v in asdict(self).items() if k != "free_help" or v})
 
     def __call__(self, episode: Episode) -> RewardView:
         """Return the rewards to learn from; the episode is not changed."""
@@ -112,6 +114,8 @@ def relabel(reward: F32, intervened: Bool, success: bool, config: InterventionRe
             "Pass the columns of one episode.",
         )
     out = reward.astype(np.float64)
+    if config.free_help:
+        out[intervened] = np.maximum(out[intervened], 0.0)
     starts, ends = takeovers(intervened)
     free_from = np.r_[0, ends[:-1] + 1] if len(ends) else ends
     for start, free in zip(starts, free_from, strict=True):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from bora_cli.errors import ConfigError
@@ -30,6 +30,25 @@ class ResidualConfig(BaseModel):
     )
     rank: int = Field(default=3, gt=0, description="state-dependent directions of low_rank")
     width: int = Field(default=256, gt=0, description="hidden width of mlp; low_rank uses a quarter")
+    below: Below | None = Field(
+        default=None, description="the residual of an earlier round that this one adds to"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `below` out where there is none, as files of earlier versions do."""
+        return {k: v for k, v in handler(self).items() if k != "below" or v is not None}
+
+
+class Below(BaseModel):
+    """The residual of an earlier round, frozen, in the base of a later one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: ResidualConfig
+    share: float = Field(description="how much of it is added (lambda)")
+    own: float = Field(description="how much of the later one is added on top")
+    unit: tuple[float, ...] = Field(description="one command unit in normalised action units, per dimension")
 
 
 class ResidualActor(nn.Module):
@@ -37,11 +56,14 @@ class ResidualActor(nn.Module):
 
     One command unit is half the action range of a dimension.  The correction passes through bound * tanh(x /
     bound), so that |residual| < bound whatever the weights are.
-    Paper: the `mlp` kind.  `constant` (default) and `low_rank` are ours: twenty episodes with a handful of
-    corrections determine one vector, not a function of the image.
+    With `below` the correction is that of an earlier residual plus this one's, which sees the corrected chunk:
+    share * R_below(A) + own * R(A + share * unit * R_below(A)).
+    Paper: stacked rounds, and the `mlp` kind.  `constant` (default) and `low_rank` are ours: twenty episodes with a
+    handful of corrections determine one vector, not a function of the image.
     """
 
     bound: Tensor
+    unit: Tensor
 
     def __init__(self, config: ResidualConfig) -> None:
         super().__init__()
@@ -67,6 +89,10 @@ class ResidualActor(nn.Module):
             self.net = nn.Sequential(
                 nn.Linear(inputs, wide), nn.LayerNorm(wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), last
             )
+        self.below: ResidualActor | None = None
+        if config.below is not None:
+            self.below = ResidualActor(config.below.config).requires_grad_(False)
+            self.register_buffer("unit", torch.tensor(config.below.unit), persistent=False)
         if config.kind == "low_rank":
             basis = nn.init.orthogonal_(torch.empty(config.rank, sizes.action_dim))
             self.directions = nn.Parameter(basis)
@@ -76,11 +102,32 @@ class ResidualActor(nn.Module):
 
         z: float [B, N, W] tokens.  s: float [B, S] state.  a_base: float [B, H, A].  All normalised.
         """
+        under = self.config.below
+        if self.below is None or under is None:
+            return self.own(z, s, a_base)
+        earlier = under.share * self.below(z, s, a_base)
+        return earlier + under.own * self.own(z, s, a_base + self.unit * earlier)
+
+    def own(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+        """Return what this residual itself adds to a chunk, without the one below it; shapes as in `forward`."""
         return self._bounded(self.offset + self._varying(z, s, a_base)).expand_as(a_base)
+
+    def on(self, below: ResidualActor, share: float, own: float, unit: Tensor) -> Self:
+        """Return a copy of this residual on top of an earlier one.
+
+        share, own: how much of the earlier one, and of this one, is added.  unit: float [A], one command unit in
+        normalised action units.
+        """
+        under = Below(config=below.config, share=share, own=own, unit=tuple(unit.tolist()))
+        made = type(self)(self.config.model_copy(update={"below": under}))
+        made.load_state_dict(
+            {**self.state_dict(), **{f"below.{k}": v for k, v in below.state_dict().items()}}
+        )
+        return made.eval()
 
     def departure(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
         """Return how far the residual is from its own constant part, float [B, H, A] in command units."""
-        return self(z, s, a_base) - self._bounded(self.offset)
+        return self.own(z, s, a_base) - self._bounded(self.offset)
 
     def _varying(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
         """Return the state-dependent part before bounding, broadcastable to [B, H, A]."""

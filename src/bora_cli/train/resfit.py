@@ -21,7 +21,7 @@ from bora_cli.models.nn import fit_contexts, polyak_update
 from bora_cli.models.residual import ResidualActor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
-from bora_cli.train.residual import Progress, Report, fresh_residual, online_buffer
+from bora_cli.train.residual import Progress, Report, fresh_residual, online_buffer, unit_of
 from bora_cli.train.steps import adamw, step
 from bora_cli.train.tracker import Tracker
 
@@ -66,7 +66,7 @@ def fit_resfit(
         critic = ChunkCritic(CriticConfig(sizes=sizes, context="full", ensemble=config.ensemble))
     drawn = batch()
     fit_contexts(critic, drawn.z)
-    unit = torch.from_numpy(base.spec.action.half_range) / base.actor.action.scale
+    unit = unit_of(base)
 
     def base_of(z: Tensor, s: Tensor) -> Tensor:
         shape = (base.spec.steps, len(z), base.spec.horizon, base.spec.action.dim)

@@ -139,8 +139,13 @@ def fit_residual(
     elif critic is None:
         require_no_critic_terms(config)
     before = previous.residual if previous is not None else None
-    facts |= fit_actor(residual, buffer, base, config, critic, before, seed, report)
-    return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
+    if before is None or previous is None or not config.stack:
+        facts |= fit_actor(residual, buffer, base, config, critic, before, seed, report)
+        return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
+    unit = unit_of(base)
+    facts |= fit_actor(residual, on_top(buffer, previous), base, config, critic, None, seed, report)
+    stacked = residual.on(before, previous.lam, config.lam(config.updates), unit)
+    return replace(trained, residual=stacked, critic=critic, lam=1.0), {**facts, "stacked": True}
 
 
 def require_online_method(method: str) -> None:
@@ -267,7 +272,7 @@ def fit_actor(
     windows = buffer.for_actor
     human = int(is_human(windows.need("controller")).sum())
     stay = stay_factor(len(windows) - human, human)
-    unit = torch.from_numpy(base.spec.action.half_range) / base.actor.action.scale
+    unit = unit_of(base)
     optimizer = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], lr=config.lr)
     rng = stream("residual", seed)
     info: dict[str, float] = {}
@@ -348,8 +353,23 @@ def next_chunk(policy: Trained, batch: Batch, generator: torch.Generator) -> tor
     base = actor.expert.sample(batch.z_next, batch.s_next, noise, spec.steps)
     if policy.residual is None or policy.lam == 0:
         return base
-    unit = torch.from_numpy(spec.action.half_range) / actor.action.scale
-    return compose(base, policy.residual(batch.z_next, batch.s_next, base), policy.lam, unit)
+    return compose(base, policy.residual(batch.z_next, batch.s_next, base), policy.lam, unit_of(policy))
+
+
+@torch.no_grad()
+def on_top(buffer: OnlineBuffer, in_use: Trained) -> OnlineBuffer:
+    """Return windows whose base chunk is what the policy in use makes of it: the base of the next residual."""
+    batch, residual = buffer.batch, in_use.residual
+    if residual is None:
+        return buffer
+    a_base = batch.need("a_base")
+    final = compose(a_base, residual(batch.z, batch.s, a_base), in_use.lam, unit_of(in_use))
+    return replace(buffer, batch=replace(batch, a_base=final))
+
+
+def unit_of(policy: Trained) -> torch.Tensor:
+    """Return one command unit in normalised action units, float [A]."""
+    return torch.from_numpy(policy.spec.action.half_range) / policy.actor.action.scale
 
 
 def _stack(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
