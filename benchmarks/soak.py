@@ -55,7 +55,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_json
 from bora_cli.errors import BoraError, DataError
-from bora_cli.evaluate.robot_session import RobotJob, RobotSession
+from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
 from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.input.keyboard import Keyboard
 from bora_cli.types import Controller, Episode
@@ -82,7 +82,8 @@ def act(out: Path, episodes: int, seed: int) -> None:
     policy = Wanderer(world)
     driver = Driver(Desk(world), Keyboard(()), (Cap(world),), world.clock, world.sleep)
     job = RobotJob("sim", profile.name, profile.hash, "soak", "soak", "person", 16, TICKS * profile.dt)
-    session = RobotSession(guarded, profile, job, driver, policy=policy, out=out / "episodes")
+    part = Part(policy)
+    session = RobotSession(guarded, profile, job, driver, part=lambda _: part, out=out / "episodes")
     assert session.dataset is not None
     append = session.dataset.append
 

@@ -28,7 +28,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, SchemaMismatch
 from bora_cli.evaluate.on_robot import evaluate_on_robot, require_policy
-from bora_cli.evaluate.robot_session import RobotJob, RobotSession
+from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
 from bora_cli.evaluate.teleoperate import Driver, Scene
 from bora_cli.input.device import TAKE_OVER, DeviceSample
 from bora_cli.input.keyboard import Keyboard
@@ -239,7 +239,9 @@ def test_a_person_beside_a_policy_takes_over_and_it_is_recorded(tmp_path: Path) 
     clock, policy = FakeClock(), Riser()
     desk = Desk("zy", after="1.2/")
     seat = driver(desk, Puller({5: TAKE_OVER}), clock, clock.sleep)
-    session = RobotSession(simulated(clock), PROFILE, job(), seat, policy=policy, out=tmp_path / "run")
+    session = RobotSession(
+        simulated(clock), PROFILE, job(), seat, part=lambda _: Part(policy), out=tmp_path / "run"
+    )
     tally = session.run(1)
     assert (tally.recorded, tally.successes, tally.discarded) == (1, 1, 1)
     episode = Dataset.open(tmp_path / "run").episode(0)
@@ -256,7 +258,7 @@ def test_time_is_a_judge_too_and_a_session_goes_on(tmp_path: Path) -> None:
         clock = FakeClock()
         seat = driver(Desk("yyyy", after="never"), Puller(), clock, clock.sleep)
         session = RobotSession(
-            simulated(clock), PROFILE, job("none"), seat, policy=Riser(), out=tmp_path / "run"
+            simulated(clock), PROFILE, job("none"), seat, part=lambda _: Part(Riser()), out=tmp_path / "run"
         )
         session.run(episodes)
     dataset = Dataset.open(tmp_path / "run")

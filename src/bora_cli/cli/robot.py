@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bora_cli.cli import options as o
-from bora_cli.cli import robot_session
+from bora_cli.cli import robot_online, robot_session
 
 if TYPE_CHECKING:
     from bora_cli.robot.protocol import Robot
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 WHERE = "--robot HOST:5055 --token-file token --profile rig.toml --prompt 'lift the toy'"
 COLLECT, EVAL = f"bora robot collect {WHERE} --out demos", f"bora robot eval policy {WHERE}"
+ONLINE = f"bora robot online policy {WHERE} --out run --device spacemouse"
 app.command("collect", epilog=f"Example: {COLLECT}")(robot_session.collect_command)
 app.command("eval", epilog=f"Example: {EVAL}")(robot_session.eval_command)
+app.command("online", epilog=f"Example: {ONLINE}")(robot_online.command)
 NETWORK, SIMULATOR = "Network", "Simulator as the robot"
 
 

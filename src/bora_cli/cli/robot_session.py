@@ -91,7 +91,8 @@ class Place:
     quiet: bool
 
 
-def _require(window: str, limit: float, image_size: int = 64) -> None:
+def require_sane(window: str, limit: float, image_size: int = 64) -> None:
+    """Raise an error of usage for an unknown window, a limit in s or an image size in px that makes no sense."""
     o.known("window", ("tk", "none"))(window)
     for name, value, low, high in (("limit", limit, 1, 600), ("image-size", image_size, 16, 512)):
         if not low <= value <= high:
@@ -127,13 +128,13 @@ def collect_command(
     """
     o.require_writable(out)
     where = Where(robot, token_file, driver, profile, flights)
-    _require(window, limit, image_size)
+    require_sane(window, limit, image_size)
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.robot_session import RobotJob, RobotSession, robot_facts
 
     ui = o.ui_of(ctx)
     place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet)
-    with claimed(out), _station(where, place) as (guarded, hardware, seat):
+    with claimed(out), station(where, place) as (guarded, hardware, seat):
         job = RobotJob(
             robot=guarded.spec.name,
             profile=hardware.name,
@@ -179,7 +180,7 @@ def eval_command(
     """
     o.require_checkpoint(checkpoint)
     where = Where(robot, token_file, driver, profile, flights)
-    _require(window, limit)
+    require_sane(window, limit)
     if record is not None:
         o.require_writable(record)
     from bora_cli.cli.environment import counted
@@ -189,7 +190,7 @@ def eval_command(
     ui = o.ui_of(ctx)
     claim = nullcontext() if record is None else claimed(record)
     place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet)
-    with claim, _station(where, place) as (guarded, hardware, seat):
+    with claim, station(where, place) as (guarded, hardware, seat):
         result = evaluate_on_robot(
             checkpoint,
             guarded,
@@ -218,7 +219,7 @@ def eval_command(
 
 
 @contextmanager
-def _station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
+def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
     """Open desk, devices and robot; yield robot, profile and the person's seat; let all of them go in the end."""
     from bora_cli.cli.desk import TerminalDesk, WindowDesk
     from bora_cli.evaluate.teleoperate import SESSION_HELP

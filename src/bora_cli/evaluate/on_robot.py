@@ -10,7 +10,7 @@ from bora_cli.checkpoint import load_trained
 from bora_cli.errors import SchemaMismatch
 from bora_cli.evaluate.evaluate import Trial, acting_policy, checkpoint_hash, image_side, trial_of
 from bora_cli.evaluate.metrics import human_share, takeovers, wilson
-from bora_cli.evaluate.robot_session import RobotJob, RobotSession, robot_facts
+from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession, robot_facts
 from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.models.policy import PolicySpec
 from bora_cli.profiles import HardwareProfile
@@ -87,7 +87,8 @@ def evaluate_on_robot(
         checkpoint=str(checkpoint),
         checkpoint_hash=digest,
     )
-    session = RobotSession(robot, profile, job, driver, policy=policy, out=record, video=video)
+    part = Part(policy)
+    session = RobotSession(robot, profile, job, driver, part=lambda _: part, out=record, video=video)
     kept: list[Episode] = []
     if session.dataset is not None:
         kept = [session.dataset.episode(i, images=False) for i in range(len(session.dataset))]

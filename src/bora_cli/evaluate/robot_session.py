@@ -7,7 +7,7 @@ for the next one, the person is listened to.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,23 @@ class RobotJob:
     gap: str = "none"
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is special about one episode: who acts, where it stands in a run, and what its record says besides.
+
+    policy: without one the person demonstrates.  title: shown to the person.
+    """
+
+    policy: Policy | None = None
+    title: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
 class RobotSession:
     """Episodes on one robot, one after the other, judged by the person.
 
-    robot: kept in the limits of the profile (`bora_cli.control.connect.within_limits`).  policy: who acts; without one
-    the person demonstrates.  out: dataset that is made or continued, None to record nothing.  Discarding an episode
+    robot: kept in the limits of the profile (`bora_cli.control.connect.within_limits`).  part: index of an episode ->
+    what is special about it.  out: dataset that is made or continued, None to record nothing.  Discarding an episode
     repeats it.  A fault of the robot ends the session; episodes that were recorded are on disk.
     """
 
@@ -76,11 +88,11 @@ class RobotSession:
         job: RobotJob,
         driver: Driver,
         *,
-        policy: Policy | None = None,
+        part: Callable[[int], Part] = lambda index: Part(),
         out: Path | None = None,
         video: str = "",
     ) -> None:
-        self.job, self._driver, self._policy = job, driver, policy
+        self.job, self._driver, self._part_of = job, driver, part
         self.rig = RobotRig(
             robot,
             profile,
@@ -96,6 +108,7 @@ class RobotSession:
         self.person = person_at(self.rig, profile, driver, lambda: 0.0)
         self.tally = Tally()
         self._done = len(self.dataset) if self.dataset is not None else 0
+        self._part = Part()
         self._order = self._note = ""
         self._waiting = True
         self._ticks = 0
@@ -104,15 +117,17 @@ class RobotSession:
         """Run episodes until there are so many, or until the person stops.
 
         episodes: in the dataset, with those it had before; without a dataset, of this session.  done: called with
-        every episode that counts, after it was recorded.  However this ends, the robot holds and the devices are let
-        go.  Raises RobotFault if the robot cannot obey any more.
+        every episode that counts, after it was recorded.  However this ends, the robot holds.
+        Raises RobotFault if the robot cannot obey any more.
         """
         try:
-            if self._policy is not None and (episodes is None or self._done < episodes):
-                self._policy.decide(
-                    self.rig.observe(), np.random.default_rng(0)
-                )  # the first decision is slow
+            warm: Policy | None = None
             while episodes is None or self._done < episodes:
+                self._part = self._part_of(self._done)
+                policy = self._part.policy
+                if policy is not None and policy is not warm:
+                    warm = policy
+                    policy.decide(self.rig.observe(), np.random.default_rng(0))  # the first decision is slow
                 if not self._wait_for_begin():
                     break
                 episode = self._play()
@@ -126,15 +141,15 @@ class RobotSession:
             return self.tally
         finally:
             self.rig.hold()
-            self.person.close()
 
     def _play(self) -> Episode:
         index, missed = self._done, self.rig.pacer.punctuality.missed
         self._order, self._waiting, self._ticks = "", False, 0
-        meta = {**asdict(self.job), "renderer": self.rig.backend, "robot_clock": "monotonic"}
+        policy = self._part.policy
+        meta = {**asdict(self.job), "renderer": self.rig.backend, **self._part.facts}
         images = self.dataset is not None or self._driver.desk.picture_size > 0
         try:
-            if self._policy is None:
+            if policy is None:
                 meta |= {"devices": [device.name for device in self._driver.devices], "mistake": None}
                 episode = demonstrate(self.rig, self.person, scene_seed=index, meta=meta, images=images)
             else:
@@ -143,7 +158,7 @@ class RobotSession:
                     meta["devices"] = [device.name for device in self._driver.devices]
                 episode = roll_out(
                     self.rig,
-                    self._policy,
+                    policy,
                     scene_seed=index,
                     rng=stream("policy", index),
                     meta=meta,
@@ -214,9 +229,9 @@ class RobotSession:
         desk, person, tally = self._driver.desk, self.person, self.tally
         size = desk.picture_size
         pictures = {name: enlarged(image, size) for name, image in obs.images.items()} if size else {}
-        driving = "YOU drive" if self._policy is None or person.driving else "the policy drives"
+        driving = "YOU drive" if self._part.policy is None or person.driving else "the policy drives"
         state = [
-            f"episode {self._done}",
+            self._part.title or f"episode {self._done}",
             "ready" if self._waiting else f"{self._ticks * self.rig.dt:.1f}/{self.job.limit_s:g} s",
             f"{driving}, axes move the {person.mode}" if driving.startswith("YOU") else driving,
             *([f"hand to {person.going_to}"] if person.going_to else []),

@@ -1,0 +1,88 @@
+"""`bora robot online`: rounds of help, learning and blind tests on a robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from bora_cli.cli import devices as d
+from bora_cli.cli import options as o
+from bora_cli.cli import robot_session as r
+
+METHODS = ("bora", "bc_interventions")
+
+
+def command(
+    ctx: typer.Context,
+    *,
+    checkpoint: o.Checkpoint,
+    prompt: r.Prompt,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run to make or continue.")],
+    profile: r.Profile,
+    robot: r.Address = "",
+    token_file: r.Secret = None,
+    driver: r.Driver = "",
+    device: d.Names = None,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Help, learn, test.")] = 2,
+    episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Per round, with help.")] = 10,
+    pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Of a test; 0 tests nothing.")] = 5,
+    limit: r.Limit = 60.0,
+    method: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"{o.choice(METHODS)}.", callback=o.known("method", METHODS)),
+    ] = "bora",
+    residual: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help=f"{o.choice(o.RESIDUALS)}.", callback=o.known("residual", o.RESIDUALS)
+        ),
+    ] = "constant",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Mixed in; else CHECKPOINT's.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of learning and test.")] = 0,
+    window: Annotated[str, typer.Option(metavar="NAME", help="tk or none.")] = "tk",
+    json: o.Json = False,
+) -> None:
+    """Help a policy on a robot, let it learn, and test blindly if it got better."""
+    o.require_checkpoint(checkpoint)
+    o.require_writable(out)
+    o.require_datasets(data or [])
+    where = r.Where(robot, token_file, driver, profile, out / "flights" if driver else Path("flights"))
+    r.require_sane(window, limit)
+    from bora_cli.data.files import claimed
+    from bora_cli.train.on_robot import Place, rounds_on_robot
+
+    ui = o.ui_of(ctx)
+    seat = r.Place(window, None, None, device or ["keyboard"], ui.quiet)
+    with claimed(out), r.station(where, seat) as (guarded, hardware, person), ui.progress() as progress:
+        result = rounds_on_robot(
+            checkpoint,
+            Place(guarded, hardware, person),
+            prompt=prompt,
+            out=out,
+            rounds=rounds,
+            episodes=episodes,
+            pairs=pairs,
+            limit_s=limit,
+            seed=seed,
+            method=cast('Literal["bora", "bc_interventions"]', method),
+            residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
+            data=data or None,
+            progress=progress,
+        )
+    finished = result["rounds"]
+
+    def table() -> None:
+        names = ("", *(f"round {done['index']}" for done in finished))
+        rows = [(key, *(done[key] for done in finished)) for key in finished[0] if key != "index"]
+        ui.table("", names, rows)
+
+    ui.show(result, json, table if finished else lambda: ui.line("no round was finished"))
+    again = (
+        "the same command goes on" if result["stopped"] else f"next: bora robot eval {result['policy']} ..."
+    )
+    ui.say(again)

@@ -1,0 +1,237 @@
+"""Online rounds on a robot: a person helps the policy, a residual learns, and a blind test says which is better.
+
+    OUT/job.json                 what is run; a continued run must be the same one
+    OUT/episodes/                all assisted episodes, a dataset like any other (meta tells the round)
+    OUT/round-K/policy/          checkpoint with the residual that round K trained
+    OUT/round-K/test/            the unaided episodes of its test, a dataset
+    OUT/round-K/round.json       what was collected, how training and test went; its presence ends the round
+    OUT/policy/                  the policy that was released last
+
+What `bora online` does in the simulator, with two differences that a robot asks for: scenes are arranged by hand, so a
+test is a few pairs, judged by a person who is not told which policy acts; and while the learner works, the robot holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bora_cli.algos.bora_online import OnlineConfig
+from bora_cli.checkpoint import Trained, load_trained, save_trained
+from bora_cli.data.dataset import Dataset
+from bora_cli.data.files import copy_directory, in_use, write_json
+from bora_cli.errors import ConfigError
+from bora_cli.evaluate.collect import differences
+from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, image_side
+from bora_cli.evaluate.metrics import human_share, takeovers
+from bora_cli.evaluate.on_robot import require_policy
+from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
+from bora_cli.evaluate.teleoperate import Driver
+from bora_cli.profiles import HardwareProfile
+from bora_cli.robot.protocol import Robot
+from bora_cli.seeds import stream
+from bora_cli.train.residual import ResidualKind, fit_residual
+from bora_cli.train.tracker import Tracker
+
+Progress = Callable[[str, int, int], None]
+Method = Literal["bora", "bc_interventions"]
+
+
+@dataclass(frozen=True)
+class RoundsJob:
+    """What rounds on a robot are.  episodes: per round, assisted.  pairs: per test, 0 releases untested."""
+
+    robot: RobotJob
+    method: str
+    rounds: int
+    episodes: int
+    pairs: int
+    seed: int
+    preset: str
+    residual: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A robot inside its limits, its profile, and the person beside it."""
+
+    robot: Robot
+    profile: HardwareProfile
+    driver: Driver
+
+
+def rounds_on_robot(
+    checkpoint: Path,
+    place: Place,
+    *,
+    prompt: str,
+    out: Path,
+    rounds: int = 2,
+    episodes: int = 10,
+    pairs: int = 5,
+    limit_s: float = 60.0,
+    seed: int = 0,
+    method: Method = "bora",
+    preset: Literal["sim", "paper"] = "sim",
+    residual: ResidualKind = "constant",
+    data: list[Path] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Adapt a policy on a robot and return what happened in each round; `stopped` is true where the person stopped.
+
+    data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
+    The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
+    before anything moves, RobotFault if the robot cannot obey any more.
+    """
+    checkpoint, out = Path(checkpoint), Path(out)
+    base = load_trained(checkpoint)
+    require_policy(base.spec, place.profile, str(checkpoint))
+    offline = [] if method == "bc_interventions" else data or [Path(p) for p in base.provenance["data"]]
+    for path in offline:
+        Dataset.open(path)
+    robot_job = RobotJob(
+        robot=place.robot.spec.name,
+        profile=place.profile.name,
+        profile_hash=place.profile.hash,
+        task=prompt,
+        prompt=prompt,
+        operator="person",
+        image_size=image_side(base.spec, checkpoint),
+        limit_s=limit_s,
+        checkpoint=str(checkpoint),
+        checkpoint_hash=checkpoint_hash(checkpoint),
+    )
+    job = RoundsJob(robot_job, method, rounds, episodes, pairs, seed, preset, residual)
+    _claim(out, job)
+    acting = checkpoint
+    done: list[dict[str, Any]] = []
+    for index in range(1, rounds + 1):
+        folder = out / f"round-{index}"
+        if not (folder / "round.json").is_file():
+            if not _collect(job, place, index, acting, out / "episodes"):
+                return {"policy": str(acting), "rounds": done, "stopped": True}
+            if not (folder / "policy" / "config.json").is_file():
+                _learn(job, base, index, acting, out, offline, progress)
+            outcome = _test(job, place, index, acting, folder)
+            if outcome is None:
+                return {"policy": str(acting), "rounds": done, "stopped": True}
+            write_json(folder / "round.json", {"index": index, **_human(job, index, out), **outcome})
+        done.append(json.loads((folder / "round.json").read_text()))
+        acting = folder / "policy" if done[-1]["released"] else acting
+    return {"policy": str(copy_directory(acting, out / "policy")), "rounds": done, "stopped": False}
+
+
+def _claim(out: Path, job: RoundsJob) -> None:
+    """Write job.json, or check that the one there is the same."""
+    file, asked = out / "job.json", {**asdict(job), **asdict(job.robot)}
+    if not file.is_file():
+        if in_use(out):
+            raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
+        write_json(file, asked)
+        return
+    asked.pop("robot")
+    if detail := differences(json.loads(file.read_text()), asked):
+        raise ConfigError(f"{out} holds another online run ({detail}).", "Choose another --out.")
+
+
+def _part(path: Path, title: str, facts: dict[str, Any]) -> Part:
+    """Return an episode of the policy in a checkpoint."""
+    digest = checkpoint_hash(path)
+    policy = acting_policy(str(path), digest)
+    policy.lam = policy.own_lam
+    return Part(policy, title, {**facts, "policy": digest})
+
+
+def _collect(job: RoundsJob, place: Place, index: int, acting: Path, root: Path) -> bool:
+    """Record what is missing of a round's assisted episodes; returns whether it is complete."""
+    last = index * job.episodes
+
+    def part(number: int) -> Part:
+        at = number - (index - 1) * job.episodes + 1
+        return _part(acting, f"round {index}, episode {at} of {job.episodes}", {"round": index})
+
+    session = RobotSession(place.robot, place.profile, job.robot, place.driver, part=part, out=root)
+    session.run(last)
+    assert session.dataset is not None
+    return len(session.dataset) >= last
+
+
+def _learn(
+    job: RoundsJob,
+    base: Trained,
+    index: int,
+    acting: Path,
+    out: Path,
+    offline: list[Path],
+    progress: Progress | None,
+) -> None:
+    """Train the round's residual from all episodes so far; the robot holds meanwhile."""
+    folder, in_use_now = out / f"round-{index}", load_trained(acting)
+    with closing(Tracker(folder / "metrics.jsonl")) as tracker:
+        trained, facts = fit_residual(
+            base,
+            out / "episodes",
+            offline,
+            method=job.method,
+            seed=job.seed,
+            config=OnlineConfig.preset("paper" if job.preset == "paper" else "sim"),
+            kind=job.residual,  # type: ignore[arg-type]
+            previous=in_use_now if in_use_now.lam > 0 else None,
+            tracker=tracker,
+            progress=progress,
+        )
+    trained.provenance |= {"online_round": index, "training": facts}
+    save_trained(folder / "policy", trained)
+
+
+def _test(job: RoundsJob, place: Place, index: int, acting: Path, folder: Path) -> dict[str, Any] | None:
+    """Let both policies act in pairs of scenes, in an order that the person does not know; None if he stops.
+
+    The new policy is released if it succeeded more often, or as often where the policy in use has a residual already.
+    """
+    candidate = folder / "policy"
+    counted = {"base_k": 0, "residual_k": 0, "release_n": job.pairs}
+    if load_trained(candidate).lam == 0.0:
+        return {**counted, "release_n": 0, "released": False}
+    if not job.pairs:
+        return {**counted, "released": True}
+    order = [stream("blind test", job.seed, index, pair).permutation(2).tolist() for pair in range(job.pairs)]
+
+    def part(number: int) -> Part:
+        new = order[number // 2][number % 2]
+        again = "; arrange it as in the last episode" if number % 2 else ""
+        title = f"round {index}, blind test {number + 1} of {2 * job.pairs}{again}"
+        return _part(
+            candidate if new else acting, title, {"round": index, "pair": number // 2, "new": bool(new)}
+        )
+
+    tested = RobotJob(**{**asdict(job.robot), "operator": "none"})
+    session = RobotSession(place.robot, place.profile, tested, place.driver, part=part, out=folder / "test")
+    session.run(2 * job.pairs)
+    assert session.dataset is not None
+    rows = session.dataset.rows()
+    if len(rows) < 2 * job.pairs:
+        return None
+    for row in rows:
+        counted["residual_k" if row.meta["new"] else "base_k"] += int(row.success)
+    ties_go_to_new = load_trained(acting).lam > 0
+    ahead = counted["residual_k"] - counted["base_k"]
+    return {**counted, "released": ahead > 0 or (ahead == 0 and ties_go_to_new)}
+
+
+def _human(job: RoundsJob, index: int, out: Path) -> dict[str, Any]:
+    """Return how much the person did in a round's assisted episodes."""
+    dataset = Dataset.open(out / "episodes")
+    numbers = range((index - 1) * job.episodes, index * job.episodes)
+    episodes = [dataset.episode(number, images=False) for number in numbers]
+    return {
+        "episodes": len(episodes),
+        "takeovers": sum(takeovers(e.controller) for e in episodes),
+        "human_share": human_share([e.controller for e in episodes]),
+        "successes": sum(e.success for e in episodes),
+        "unaided_successes": sum(e.success and not e.intervened.any() for e in episodes),
+    }

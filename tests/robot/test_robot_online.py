@@ -1,0 +1,77 @@
+"""Rounds on a robot: help, learning, a blind test, and a run that goes on where the person stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_robot_session import PROFILE, Desk, Puller, driver, simulated
+
+from bora_cli.checkpoint import load_trained
+from bora_cli.data.check import check
+from bora_cli.data.dataset import Dataset
+from bora_cli.errors import ConfigError
+from bora_cli.input.device import TAKE_OVER
+from bora_cli.train.on_robot import Place, rounds_on_robot
+from robot_fakes import FakeClock
+
+
+def run(policy: Path, out: Path, keys: str, **options: Any) -> tuple[dict[str, Any], Desk]:
+    """Let a person with these verdicts run one round of two assisted episodes and a test of two pairs."""
+    clock = FakeClock()
+    desk = Desk(keys, after="1.2/")
+    seat = driver(desk, Puller({3: TAKE_OVER}), clock, clock.sleep)
+    given: dict[str, Any] = {"rounds": 1, "episodes": 2, "pairs": 2, "method": "bc_interventions", **options}
+    place = Place(simulated(clock), PROFILE, seat)
+    return rounds_on_robot(policy, place, prompt="press the button", out=out, limit_s=2.0, **given), desk
+
+
+def test_a_round_on_a_robot_goes_on_where_it_stopped(toy_policy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first, _ = run(toy_policy, out, "y")
+    assert first["stopped"]
+    assert len(Dataset.open(out / "episodes")) == 1
+    second, _ = run(toy_policy, out, "yyn")
+    assert second["stopped"]
+    assert len(Dataset.open(out / "round-1" / "test")) == 2
+    last, desk = run(toy_policy, out, "yn")
+    assert not last["stopped"]
+    (done,) = last["rounds"]
+    assert (done["episodes"], done["takeovers"], done["release_n"]) == (2, 2, 2)
+    assert load_trained(out / "round-1" / "policy").lam > 0
+    rows = Dataset.open(out / "round-1" / "test").rows()
+    assert [row.meta["pair"] for row in rows] == [0, 0, 1, 1]
+    assert sorted(row.meta["new"] for row in rows) == [False, False, True, True]
+    new = sum(row.success for row in rows if row.meta["new"])
+    old = sum(row.success for row in rows if not row.meta["new"])
+    assert (done["residual_k"], done["base_k"]) == (new, old)
+    assert done["released"] == (new > old)
+    assert (load_trained(Path(last["policy"])).lam > 0) == done["released"]
+    told = " ".join(line for scene in desk.scenes for line in scene.lines)
+    assert "blind test 3 of 4" in told
+    assert "blind test 4 of 4; arrange it as in the last episode" in told
+    assert "new" not in told
+    assert not check(out / "episodes")
+    assert not check(out / "round-1" / "test")
+    assert json.loads((out / "job.json").read_text())["pairs"] == 2
+    with pytest.raises(ConfigError, match="holds another online run \\(pairs 2 there, 3 asked\\)"):
+        run(toy_policy, out, "", pairs=3)
+
+
+def test_without_takeovers_nothing_is_learned_and_nothing_released(toy_policy: Path, tmp_path: Path) -> None:
+    clock = FakeClock()
+    seat = driver(Desk("yy", after="1.2/"), Puller(), clock, clock.sleep)
+    result = rounds_on_robot(
+        toy_policy,
+        Place(simulated(clock), PROFILE, seat),
+        prompt="press the button",
+        out=tmp_path / "run",
+        rounds=1,
+        episodes=2,
+        limit_s=2.0,
+        method="bc_interventions",
+    )
+    assert (result["rounds"][0]["released"], result["rounds"][0]["release_n"]) == (False, 0)
+    assert load_trained(Path(result["policy"])).lam == 0.0
