@@ -3,10 +3,10 @@
     python benchmarks/alarm.py runs/seeds/pick_toy-0 runs/seeds/pick_toy-1 --episodes 30 --out runs/alarm.jsonl
 
 Each RUN is a demo run (`benchmarks/demo_seeds.py` makes them).  Its offline policy acts under the run's gap, on scenes
-of the online range that no run uses, three times in each: with nobody beside it, with the simulated person who
-watches, and with the one who waits for the alarm.  The alarm comes from the run's own analysis, RUN/analysis, in which
-the policy's critic judged the episodes of CP Base under the same gap.  Every episode is one line of --out; a run that
-is started again goes on.
+of the online range that no run uses, several times in each: with nobody beside it, with the simulated person who
+watches, and with the one who waits for the alarm, at several shares of false alarms.  The alarm comes from the run's
+own analysis, RUN/analysis, in which the policy's critic judged the episodes of CP Base under the same gap.  Every
+episode is one line of --out; a run that is started again goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from bora_cli.sim.responder import DELAY, Responder
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
 
-MODES = ("nobody", "watching", "called")
+SHARES = {"called": 0.05, "called at 20 %": 0.2, "called at 50 %": 0.5}
+"""Modes with an alarm, and the share of successes in which it may have rung when it was made."""
+MODES = ("nobody", "watching", *SHARES)
 SEED = 90
 """Of the scenes; the demo's seeds are small."""
 
@@ -54,7 +56,11 @@ def main() -> None:
             for run in arguments.runs:
                 for record in episodes(run, number, known):
                     file.write(json.dumps(record) + "\n")
-    print(table(read(arguments.out), [alarm_of(run) for run in arguments.runs]))
+    print(table(read(arguments.out)))
+    for mode, share in SHARES.items():
+        made = [alarm_of(run, share) for run in arguments.runs]
+        facts = ", ".join(f"{a.detected:.2f} of failures at {a.false_alarms:.2f} of successes" for a in made)
+        print(f"{mode}, when it was made: {facts}.")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -62,10 +68,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def alarm_of(run: Path) -> Alarm:
-    """Return the alarm that the analysis of a demo run allows."""
+def alarm_of(run: Path, share: float) -> Alarm:
+    """Return the alarm that the analysis of a demo run allows, with this share of false alarms at most."""
     spec = load_trained(run / "policies/bora_offline").spec
-    return fit_alarm(read_traces(run / "analysis/traces.parquet"), every=spec.execute, dt=spec.dt)
+    return fit_alarm(
+        read_traces(run / "analysis/traces.parquet"), every=spec.execute, dt=spec.dt, false_alarms=share
+    )
 
 
 def episodes(run: Path, number: int, known: set[tuple[str, int, str]]) -> Iterator[dict[str, Any]]:
@@ -78,7 +86,7 @@ def episodes(run: Path, number: int, known: set[tuple[str, int, str]]) -> Iterat
     trained = load_trained(run / "policies/bora_offline")
     policy, sim = trained.policy(), simulation(job["task"], "standard", job["gap"], 64)
     for mode in missing:
-        monitor = Monitor(policy, trained.critic, bell=Bell(alarm_of(run)))
+        monitor = Monitor(policy, trained.critic, bell=Bell(alarm_of(run, SHARES.get(mode, 0.05))))
         monitor.begin()
         rings: list[bool] = []
         busy: list[bool] = []
@@ -131,7 +139,7 @@ def _person(mode: str, task: str, scene: int, monitor: Monitor) -> Any:
     return Responder(task, rng, lambda: monitor.bell is not None and monitor.bell.rings)
 
 
-def table(records: list[dict[str, Any]], alarms: list[Alarm]) -> str:
+def table(records: list[dict[str, Any]]) -> str:
     """Return success, human share, attention and take-overs per mode, and what the alarm saw and missed."""
     lines = [
         "| person | success | drives, share of ticks | attends | takeovers per episode |",
@@ -153,11 +161,10 @@ def table(records: list[dict[str, Any]], alarms: list[Alarm]) -> str:
     lead = [r["ticks"] - 1 - r["first_call"] for r in found]
     lines += [
         "",
-        f"With nobody there the alarm rang in {len(found)} of {len(failed)} failures"
+        f"With nobody there the alarm (at 5 %) rang in {len(found)} of {len(failed)} failures"
         f" ({_interval(len(found), len(failed))}), {0.1 * float(np.median(lead)) if lead else float('nan'):.1f} s"
         f" before the end in the median, and in {sum(r['first_call'] is not None for r in good)} of {len(good)}"
-        f" successes ({_interval(sum(r['first_call'] is not None for r in good), len(good))}). When it was made:"
-        f" {', '.join(f'{a.detected:.2f} of failures, {a.false_alarms:.2f} of successes' for a in alarms)}.",
+        f" successes ({_interval(sum(r['first_call'] is not None for r in good), len(good))}).",
     ]
     return "\n".join(lines)
 

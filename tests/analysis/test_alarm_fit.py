@@ -15,14 +15,14 @@ from bora_cli.errors import DataError
 EVERY = 4
 
 
-def traces(n: int = 20, helped: int = 0) -> pl.DataFrame:
+def traces(n: int = 20, helped: int = 0, fall: float = 0.5) -> pl.DataFrame:
     """Half successes whose V rises, half failures whose V falls from tick 20 on; some with a person's share."""
     noise = np.random.default_rng(1)
     made = []
     for i in range(n + helped):
         good = i % 2 == 0
         v = np.linspace(0, 0.5, 40) + 0.01 * noise.standard_normal(40)
-        v[20:] -= 0.0 if good else 0.5
+        v[20:] -= 0.0 if good else fall
         controller = np.full(40, 1 if i >= n else 0, np.uint8)
         made.append(EpisodeTrace(v=v if i < n else v - 9, success=good, controller=controller))
     return build_traces(made)
@@ -55,6 +55,13 @@ def test_the_bell_rings_in_failures_when_they_show_and_not_in_successes() -> Non
     first = rung(traces(), Bell(alarm))
     assert all(tick is None for tick in first[::2])
     assert set(first[1::2]) == {22}  # the third tick in a row after the fall
+
+
+def test_who_may_be_disturbed_more_often_is_called_earlier() -> None:
+    faint = traces(fall=0.01)
+    margins = [fit_alarm(faint, every=EVERY, dt=0.1, false_alarms=s).margin for s in (0.0, 0.05, 0.5, 1.0)]
+    assert margins == sorted(margins, reverse=True)
+    assert margins[0] > margins[-1]
 
 
 def test_nothing_is_promised_from_too_little() -> None:

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from online_rounds import OUT, enter_toy_world, instant_training, judged_by, start
 
+from bora_cli.analysis.traces import EpisodeTrace, build_traces, write_traces
+from bora_cli.cli.app import main
+from bora_cli.cli.online import alarm_of
 from bora_cli.control.alarm import Alarm
 from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.train import crew, online
-from toy_world import ToyRig, ToyWatcher, Verdict
+from toy_world import TASK, ToyRig, ToyWatcher, Verdict
 
 NEVER = Alarm((-1e6,), 0.0, 3, 0.0, 0.0, None)
 ALWAYS = Alarm((1e6,), 0.0, 3, 1.0, 1.0, None)
@@ -74,3 +77,28 @@ def test_looking_on_is_possible_and_leaves_no_trace_in_the_episodes(toy_policy: 
     assert records[-1]["round"] == 1
     assert all(np.isfinite(record["v"]) for record in records)
     assert not {"live", "v", "alarm"} & set(Dataset.open(OUT / "episodes").row(0).meta)
+
+
+def test_an_analysis_gives_the_alarm_of_a_run(toy_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Failures fell at tick 12 of the made-up episodes; what the toy critic says is nowhere near them."""
+    made = []
+    for i in range(12):
+        v = np.linspace(50.0, 60.0, 24) - 30.0 * (i % 2) * (np.arange(24) > 12)
+        made.append(EpisodeTrace(v=v, success=i % 2 == 0, controller=np.zeros(24, np.uint8)))
+    write_traces(Path("report") / "traces.parquet", build_traces(made))
+    words = ["online", str(toy_policy), "--task", TASK, "--gap", "bias", "--rounds", "1", "--episodes", "1"]
+    with pytest.raises(SystemExit) as leaving:
+        main([*words, "--out", "run", "--alarm", "report@0.2", "--workers", "1", "--json"])
+    output = capsys.readouterr()
+    assert not leaving.value.code, output.err
+    result = json.loads(output.out)
+    assert result["rounds"][0]["takeovers"] >= 1
+    assert len(result["job"]["alarm"]) == 12
+
+
+def test_a_share_that_is_none() -> None:
+    assert alarm_of("report") == (Path("report"), 0.05)
+    assert alarm_of("a@b/report@0.2") == (Path("a@b/report"), 0.2)
+    for word in ("often", "1.2", "-0.1", "nan"):
+        with pytest.raises(ConfigError, match="is not a share of false alarms; expected 0 to 1"):
+            alarm_of(f"report@{word}")

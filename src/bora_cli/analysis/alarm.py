@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from bora_cli.analysis.early_warning import WAIT, early_warning, reference
+from bora_cli.analysis.early_warning import FALSE_ALARMS, WAIT, early_warning, reference
 from bora_cli.analysis.traces import autonomous
 from bora_cli.control.alarm import Alarm
 
 
-def fit_alarm(traces: pl.DataFrame, *, every: int, dt: float) -> Alarm:
-    """Return the alarm with the margin that rings in at most 5 % of the successes (`early_warning.FALSE_ALARMS`).
+def fit_alarm(traces: pl.DataFrame, *, every: int, dt: float, false_alarms: float = FALSE_ALARMS) -> Alarm:
+    """Return the alarm with the margin that rings in at most this share of the successes.
 
     every: ticks between two decisions; beside a robot V is known at decisions only and held between them, so it is made
     from values that are held too.  dt: seconds per tick.  Episodes with a person's share are left out.
     Raises DataError with too few successes or failures to tell.
     """
     seen = held(autonomous(traces), every)
-    warning = early_warning(seen, rng=np.random.default_rng(0))
+    warning = early_warning(seen, rng=np.random.default_rng(0), false_alarms=false_alarms)
     curves = [
         part["v"].to_numpy().astype(np.float64)
         for part in seen.filter(pl.col("success")).partition_by("episode", maintain_order=True)

@@ -24,8 +24,14 @@ LEAST = 4
 """Successes, and failures, that are needed."""
 
 
-def early_warning(traces: pl.DataFrame, *, rng: np.random.Generator, resamples: int = 1000) -> EarlyWarning:
-    """Return the alarm at `FALSE_ALARMS`, and the curve of all margins.
+def early_warning(
+    traces: pl.DataFrame,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    false_alarms: float = FALSE_ALARMS,
+) -> EarlyWarning:
+    """Return the alarm that rings in at most this share of the successes, and the curve of all margins.
 
     lead: median over the failures that were found of the ticks between the alarm and their end; its interval is a
     bootstrap over those failures at this margin.  detected: with the Wilson interval.
@@ -42,7 +48,7 @@ def early_warning(traces: pl.DataFrame, *, rng: np.random.Generator, resamples: 
     peaks = np.array([s.max() for s in scores])
     margins = np.unique(peaks)[::-1]
     curve = tuple(_point(scores, peaks, success, float(m)) for m in margins)
-    allowed = [p for p in curve if p.false_alarms <= FALSE_ALARMS]
+    allowed = [p for p in curve if p.false_alarms <= false_alarms]
     chosen = max(allowed, key=lambda p: (p.detected, -p.false_alarms))
     leads = _leads(scores, success, chosen.margin)
     found, failures = len(leads), int((~success).sum())

@@ -104,7 +104,7 @@ def command(
         typer.Option("--token-file", metavar="FILE", help="Shared with a udp sender.", show_default=False),
     ] = None,
     alarm: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="REPORT", help="Call for help, don't watch.", show_default=False),
     ] = None,
     role: Annotated[
@@ -211,17 +211,39 @@ def _waiting(ui: Ui) -> Callable[[str], None]:
     return wait
 
 
-def _alarm(report: Path | None, checkpoint: Path) -> Any:
-    """Return the alarm that an analysis of this policy allows, None without one."""
+def _alarm(report: str | None, checkpoint: Path) -> Any:
+    """Return the alarm that an analysis of this policy allows, None without one.
+
+    report: folder of `bora analyze`; behind an "@" the share of successes in which it may ring, 0.05 otherwise.
+    Raises ConfigError for a share that is none.
+    """
     if report is None:
         return None
+    folder, share = alarm_of(report)
     from bora_cli.analysis.alarm import fit_alarm
     from bora_cli.analysis.folder import TRACES
     from bora_cli.analysis.traces import read_traces
     from bora_cli.checkpoint import load_trained
 
     spec = load_trained(checkpoint).spec
-    return fit_alarm(read_traces(report / TRACES), every=spec.execute, dt=spec.dt)
+    return fit_alarm(read_traces(folder / TRACES), every=spec.execute, dt=spec.dt, false_alarms=share)
+
+
+def alarm_of(report: str) -> tuple[Path, float]:
+    """Return folder and share of false alarms that "FOLDER" or "FOLDER@SHARE" means."""
+    folder, _, word = report.rpartition("@")
+    if not folder:
+        return Path(word), 0.05
+    try:
+        share = float(word)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(
+            f"--alarm {report}: '{word}' is not a share of false alarms; expected 0 to 1.",
+            "Write REPORT, or REPORT@0.2.",
+        )
+    return Path(folder), share
 
 
 @contextmanager
