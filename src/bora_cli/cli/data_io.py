@@ -154,7 +154,8 @@ def view_command(
         Path | None, typer.Option(metavar="DIR", help="Folder of `bora analyze` on this dataset: values.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="New .html file. Default: a temporary one.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="New .html or .rrd file. Default: a temporary page."),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     json: o.Json = False,
@@ -162,15 +163,20 @@ def view_command(
     """Write a page in which episodes can be scrubbed: images, actions, who acted, rewards.
 
     One file that needs no network. Without a choice the first ten episodes
-    are shown. page.html#3/20 opens at tick 20 of episode 3.
+    are shown. page.html#3/20 opens at tick 20 of episode 3. With --out
+    FILE.rrd it is a recording for the viewer of rerun instead (extra rerun).
     """
     o.require_datasets([root])
-    if out is not None and (out.suffix != ".html" or out.exists()):
-        what = "already exists" if out.exists() else "is not a .html file"
+    if out is not None and (out.suffix not in (".html", ".rrd") or out.exists()):
+        what = "already exists" if out.exists() else "is neither a .html nor a .rrd file"
         raise ConfigError(f"--out {out} {what}.", "Choose another --out.")
+    recording = out is not None and out.suffix == ".rrd"
+    if recording and show:
+        raise ConfigError("--open shows pages, not recordings.", f"Give `rerun {out}` to see it.")
     from bora_cli.data.dataset import Dataset
     from bora_cli.data.files import write_bytes
     from bora_cli.data.filters import matching, parse_numbers
+    from bora_cli.data.rerun_file import write_recording
     from bora_cli.data.view import view_page
 
     ui = o.ui_of(ctx)
@@ -184,19 +190,21 @@ def view_command(
     picked = chosen if numbers else chosen[:FIRST]
     values = _values(run, dataset, picked) if run else None
     with ui.progress() as progress:
-        page = view_page(dataset, picked, values, progress).encode()
-    path = out or _temporary()
-    write_bytes(path, page)
+        if out is not None and recording:
+            write_recording(dataset, picked, path := out, values, progress)
+        else:
+            page = view_page(dataset, picked, values, progress).encode()
+            write_bytes(path := out or _temporary(), page)
     if show:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
-    document = {"page": str(path), "episodes": picked, "bytes": len(page)}
+    size = path.stat().st_size
+    document = {"page": str(path), "episodes": picked, "bytes": size}
     ui.show(document, json, lambda: ui.line(str(path)))
     left = len(chosen) - len(picked)
     ui.say(
-        f"{len(picked)} episodes, {len(page) / 1e6:.1f} MB"
-        + (f"; {left} more with --episodes" if left else "")
+        f"{len(picked)} episodes, {size / 1e6:.1f} MB" + (f"; {left} more with --episodes" if left else "")
     )
 
 

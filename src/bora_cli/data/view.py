@@ -94,15 +94,19 @@ def _episode(
     }
     if values:
         series = {name: np.asarray(numbers, np.float64) for name, numbers in values.items()}
-        for name, numbers in series.items():
-            if numbers.shape != (len(episode),):
-                raise DataError(
-                    f"'{name}' of episode {row.index} has {numbers.size} numbers; the episode has"
-                    f" {len(episode)} ticks.",
-                    "Give the analysis of this very dataset.",
-                )
+        require_lengths(series, row.index, len(episode))
         out["values"] = {n: _numbers(v) for n, v in series.items() if np.isfinite(v).any()}
     return out
+
+
+def require_lengths(values: Mapping[str, ArrayLike], index: int, ticks: int) -> None:
+    """Raise DataError unless every series has a number for each tick of an episode."""
+    for name, numbers in values.items():
+        if np.shape(numbers) != (ticks,):
+            raise DataError(
+                f"'{name}' of episode {index} has {np.size(numbers)} numbers; the episode has {ticks} ticks.",
+                "Give the analysis of this very dataset.",
+            )
 
 
 def _numbers(values: NDArray[Any]) -> list[float | None]:
