@@ -350,11 +350,23 @@ def test_conditions_that_mean_nothing(six: Path, condition: str, message: str) -
         matching(Dataset.open(six).rows(), [condition])
 
 
+def test_a_gap_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    gaps = ["none@1.0", "bias@1.0", "bias@0.5", "bias@1.0+latency@2.0"]
+    rows = make_dataset(tmp_path / "d", [make_episode(2, meta={"gap": gap}) for gap in gaps]).rows()
+    for asked, found in (("none", [0]), ("bias", [1]), ("bias@1.0", [1]), ("bias@0.5", [2])):
+        assert matching(rows, [f"gap={asked}"]) == found
+    assert matching(rows, ["gap=bias+latency@2.0"]) == [3]
+    with pytest.raises(ConfigError, match=r"There is bias, bias\+latency@2\.0, bias@0\.5, none\."):
+        matching(rows, ["gap=friction"])
+
+
 def test_words_that_no_episode_has_are_answered_with_those_there_are(tmp_path: Path) -> None:
     mistakes = [None, "depth", "high", *(f"m{i:02d}" for i in range(12))]
     made = [make_episode(2, meta={"mistake": name, "style": {"speed": i}}) for i, name in enumerate(mistakes)]
     rows = make_dataset(tmp_path / "d", made).rows()
     assert matching(rows, ["mistake=none"]) == [0]
+    with pytest.raises(ConfigError, match=r"No episode has 'mistake' 'none'\. There is depth"):
+        matching(rows[1:], ["mistake=none"])
     with pytest.raises(
         ConfigError, match=r"No episode has 'mistake' 'early'\. There is depth, .*, none and 2 more"
     ):

@@ -21,6 +21,8 @@ _SIGNS = {
 }
 _CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+_FULL = re.compile(r"@1(\.0)?(?=\+|$)")
+"""The strength of a gap that needs no saying: bias@1.0 is bias."""
 _SHOWN = 12
 """Words that an error names at most."""
 _HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
@@ -55,8 +57,10 @@ def parse_numbers(text: str, episodes: int) -> list[int]:
 def about(row: EpisodeRow) -> dict[str, Any]:
     """Return what conditions may ask about an episode: its counts, then its meta data."""
     human = sum(row.controller_ticks[c] for c in _HUMAN)
+    gap = row.meta.get("gap")
     return {
         **row.meta,
+        **({"gap": _FULL.sub("", gap)} if isinstance(gap, str) else {}),
         "index": row.index,
         "length": row.length,
         "success": row.success,
@@ -83,6 +87,7 @@ def matching(rows: Sequence[EpisodeRow], conditions: Sequence[str]) -> list[int]
                 "Quote it in the shell: --where 'length<20'.",
             )
         key, sign, raw = match.groups()
+        raw = _FULL.sub("", raw) if key == "gap" else raw
         if not any(key in facts for facts in known):
             names = sorted({name for facts in known for name in facts})
             raise ConfigError(f"No episode has a '{key}'.", f"Known keys: {', '.join(names)}.")
@@ -97,7 +102,9 @@ def _require_known(values: Sequence[Any], key: str, raw: str) -> None:
     if any(isinstance(value, list | dict) for value in values):
         raise ConfigError(f"'{key}' is no single value of an episode.", "Ask about another key.")
     words = {value for value in values if isinstance(value, str)}
-    if raw in words or raw.lower() == "none" or any(isinstance(value, int | float) for value in values):
+    if raw in words or any(isinstance(value, int | float) for value in values):
+        return
+    if raw.lower() == "none" and (None in values or "none" in words):
         return
     shown = [*sorted(words)[:_SHOWN], *(["none"] if None in values else [])]
     more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
