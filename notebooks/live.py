@@ -17,7 +17,8 @@ with app.setup:
 
     from bora_cli.analysis import online_figures as figures
     from bora_cli.analysis import style
-    from bora_cli.analysis.live import alarms, read_live
+    from bora_cli.analysis.live import alarms, last_words, read_live
+    from bora_cli.cli.console import lines_of, totals
     from bora_cli.errors import DataError
 
 
@@ -77,6 +78,16 @@ def _(now):
     _state = "The run has ended." if now.done else "Nothing to worry about."
     _list = "\n".join(f"- {a}" for a in _found)
     mo.callout(mo.md(_list or _state), kind="warn" if _found else "success")
+    return
+
+
+@app.cell
+def _(now):
+    _words = last_words(now.path, time.time())
+    mo.stop(not _words, mo.md("No control loop has told anything lately."))
+    _lines = lines_of({**totals(now), "now": _words[0], "warnings": []}, processes=len(_words))
+    _rows = "\n".join(f"| {line.label} | {line.text} |" for line in _lines)
+    mo.md(f"## Right now\n\n| | |\n|---|---|\n{_rows}")
     return
 
 

@@ -1,9 +1,10 @@
-"""Every notebook opens on its example, says what is missing, and one of them answers to a hand in a browser."""
+"""Every notebook opens on its example, says what is missing, and answers to a hand in a browser."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,16 @@ def test_a_run_without_takeovers_is_said_and_not_an_error() -> None:
     assert "No tick with a correction" in shown
 
 
+def test_what_a_control_loop_tells_is_shown(tmp_path: Path) -> None:
+    now = read_live(DATASETS / "example_online")
+    assert "No control loop has told anything lately" in page(app("live").run(defs={"now": now})[0])
+    told = {"t": time.time(), "pid": 1, "tick": 7, "phase": "human", "drives": "human", "reason": "asked"}
+    (tmp_path / "live.jsonl").write_text(json.dumps(told) + "\n")
+    shown = page(app("live").run(defs={"now": dataclasses.replace(now, path=tmp_path)})[0])
+    assert "Right now" in shown
+    assert "human (human), asked" in shown
+
+
 def test_a_run_that_has_only_begun_is_followed() -> None:
     now = read_live(DATASETS / "example_online")
     begun = dataclasses.replace(
@@ -153,47 +165,81 @@ def test_the_example_dataset_can_be_opened() -> None:
         Dataset.open(DATASETS / "example")
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A served swap test."""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_it_exports_to_html(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    done = subprocess.run(arguments(name, html=out), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = out.read_text(encoding="utf-8")
+    assert all(text in shown for text in SAYS[name])
+
+
+@contextmanager
+def served(name: str) -> Iterator[str]:
+    """Serve a notebook on its example and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = arguments("swap_test", port=port, browser=False)
+    command = arguments(name, port=port, browser=False)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-            break
-        except OSError:
-            assert server.poll() is None, command
-            assert time.monotonic() < until, "the notebook does not start"
-            time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None, command
+                assert time.monotonic() < until, "the notebook does not start"
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no Chromium at {CHROMIUM}; set CHROMIUM to one")
+    api = pytest.importorskip("playwright.sync_api", reason="pip install 'bora-cli[browser]'")
+    with api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+MOVED = {
+    "value_traces": (("slider", 0, "ArrowRight", 0),),
+    "swap_test": (("slider", 1, "ArrowRight", 1), ("slider", 0, "ArrowRight", 0)),
+    "interventions": (("select", -1, "round 1", 2),),
+    "rounds": (("select", 0, "round 1", 1),),
+    "dataset": (("slider", 0, "ArrowRight", 0),),
+    "live": (("slider", 0, "ArrowLeft", 0),),
+}
+"""Notebook -> controls that are moved: kind, which of its kind, how, and which figure changes."""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"no Chromium at {CHROMIUM}; set CHROMIUM to one")
-def test_a_moved_control_changes_the_figure(address: str) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="pip install 'bora-cli[browser]'")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_moved_control_changes_the_figure(browser: Any, name: str) -> None:
+    with served(name) as address:
         view = browser.new_page(viewport={"width": 1280, "height": 1600})
         view.goto(address)
-        caption = view.locator("svg.plot text", has_text="at +0.3: Q")
-        caption.wait_for(timeout=60_000)
-        before = view.locator("svg.plot").nth(1).inner_html()
-        view.get_by_role("slider").nth(1).focus()
-        view.keyboard.press("ArrowRight")
-        view.locator("svg.plot text", has_text="at +0.4: Q").wait_for(timeout=30_000)
-        assert view.locator("svg.plot").nth(1).inner_html() != before
-        view.get_by_role("slider").nth(0).focus()
-        states = view.locator("svg.plot").nth(0).inner_html()
-        view.keyboard.press("ArrowRight")
-        view.wait_for_function(
-            "old => document.querySelectorAll('svg.plot')[0]?.innerHTML !== old", arg=states, timeout=30_000
-        )
-        browser.close()
+        last = max(figure for *_, figure in MOVED[name])
+        view.locator("svg.plot").nth(last).wait_for(timeout=60_000)
+        for kind, which, how, figure in MOVED[name]:
+            before = view.locator("svg.plot").nth(figure).inner_html()
+            if kind == "slider":
+                view.get_by_role("slider").nth(which).focus()
+                view.keyboard.press(how)
+            else:
+                view.locator("select").nth(which).select_option(label=how)
+            view.wait_for_function(
+                "([old, i]) => { const p = document.querySelectorAll('svg.plot')[i]; return p && p.innerHTML !== old }",
+                arg=[before, figure],
+                timeout=30_000,
+            )
+        view.close()

@@ -110,7 +110,9 @@ class Assistance:
             self._order = ""
             self.rig.begin()
             if monitor is not None:
-                monitor.begin(self._beside, number=self._place.number, of=self._place.of, scene=scene_seed)
+                where = {key: meta[key] for key in ("round",) if key in meta}
+                number, of = self._place.number, self._place.of
+                monitor.begin(self._beside, number=number, of=of, scene=scene_seed, **where)
             episode = roll_out(
                 self.rig,
                 policy,
