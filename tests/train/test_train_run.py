@@ -163,6 +163,8 @@ def test_improvement_is_held_against_the_warm_up_and_the_critic_is_asked_about_o
     (probe,) = [row for row in found if row["phase"] == "critic probe"]
     assert set(probe) == {"phase", "update", "q_over", "demo_rand_gap", "ens_ratio"}
     assert "best" not in facts
+    facts = train("filtered_bc", out=tmp_path / "filtered", **options)
+    assert not [said for said in facts.get("alarms", []) if "adv_positive" in said or "gate_rate" in said]
     assert not (tmp_path / "held.run" / "best").exists()
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from bora_cli.cli import options as o
+from bora_cli.cli.ui import Ui
 from bora_cli.cli.used import require_used
 
 TAKES = {
@@ -67,6 +71,7 @@ def train_command(
         typer.Option(
             metavar="KIND",
             help=f"{o.choice(o.ADVANTAGES)}.",
+            show_default=False,
             callback=o.known("kind of advantages", o.ADVANTAGES),
         ),
     ] = "learned",
@@ -83,6 +88,7 @@ def train_command(
         typer.Option(
             metavar="PART",
             help="VLM: full, last_blocks@N, lora@RANK.",
+            show_default=False,
             callback=o.known_adaptation,
         ),
     ] = "none",
@@ -90,6 +96,13 @@ def train_command(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Dataset to look at, not to learn from."),
     ] = None,
+    share: Annotated[
+        Literal["ddp", "fsdp"],
+        typer.Option(metavar="HOW", help="Under torchrun: ddp or fsdp.", show_default=False),
+    ] = "ddp",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Sizes, memory and time; writes nothing.")
+    ] = False,
     json: o.Json = False,
 ) -> None:
     """Train a policy from datasets, without a robot.
@@ -98,34 +111,40 @@ def train_command(
     also learns a critic and prefers what went better than usual; awr weighs by
     it; decoupled has a critic of pixels, decoupled_value one blind to actions.
     bc_interventions copies the corrections of an online run onto --init; bora
-    and decoupled take a CP Base there.
+    and decoupled take a CP Base there. Interrupted? Repeat the command.
     """
     require_used(ctx, method, TAKES)
     o.require_datasets([*data, *(validate or [])])
-    o.require_new(out)
+    first = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if first:
+        o.require_new(out)
     if init is not None:
         o.require_checkpoint(init)
     from bora_cli.data.files import claimed
     from bora_cli.train.offline import train
 
-    ui = o.ui_of(ctx)
-    with claimed(out), ui.progress() as progress:
-        result = train(
-            method,
-            data=data,
-            out=out,
-            backbone=backbone,
-            init=init,
-            seed=seed,
-            updates=updates,
-            preset=preset,
-            advantages=advantages,
-            adapt=adapt,
-            critic=critic,
-            held_out=validate or [],
-            progress=progress,
-        )
-    ui.report(result, json)
+    ui = o.ui_of(ctx) if first else Ui(quiet=True)
+    asked: dict[str, Any] = {
+        "data": data,
+        "backbone": backbone,
+        "init": init,
+        "seed": seed,
+        "updates": updates,
+        "preset": preset,
+        "advantages": advantages,
+        "adapt": adapt,
+        "critic": critic,
+        "held_out": validate or [],
+    }
+    if dry_run and first:
+        _show_plan(ui, method, asked, json)
+    if dry_run:
+        return
+    with claimed(out) if first else nullcontext(), ui.progress() as progress:
+        result = train(method, out=out, share=share, progress=progress, **asked)
+    if not first:
+        return
+    ui.report(result if json else {k: v for k, v in result.items() if k != "alarms"}, json)
     for alarm in result.get("alarms", []):
         ui.warn(alarm)
     tasks = str(result.get("task")).split(", ")
@@ -134,6 +153,23 @@ def train_command(
         f"--task {tasks[0] if tasks[0] in o.TASKS and not tasks[1:] else 'TASK'}" if ours else "--env PROFILE"
     )
     ui.say(f"next: bora eval {out} {where}")
+
+
+def _show_plan(ui: Ui, method: str, asked: Mapping[str, Any], json: bool) -> None:
+    """Print what a training would take."""
+    from bora_cli.train.prepare import Request
+    from bora_cli.train.rehearse import rehearse
+
+    lists = {name: tuple(asked[name]) for name in ("data", "held_out")}
+    with ui.progress() as progress:
+        plan = rehearse(Request(method, **{**asked, **lists}), progress)
+    columns = ("phase", "updates", "ms", "loading_ms", "seconds")
+
+    def tables() -> None:
+        ui.report(plan, False)
+        ui.table("", columns, [[phase[c] for c in columns] for phase in plan["phases"]])
+
+    ui.show(plan, json, tables)
 
 
 def pretrain_command(

@@ -19,7 +19,7 @@ from bora_cli.data.windows import Relabel, Windows, build_windows, raw_rewards
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.normalize import Normalizer
 from bora_cli.models.vlm import Backbone
-from bora_cli.train.tokens import dataset_tokens
+from bora_cli.train.tokens import COPIES, dataset_tokens
 from bora_cli.types import ActionSpec, Episode
 
 Progress = Callable[[str, int, int], None]
@@ -122,7 +122,7 @@ def load_buffer(
     horizon: int,
     gamma: float,
     relabel: Relabel = raw_rewards,
-    copies: int = 4,
+    copies: int = COPIES,
     progress: Progress | None = None,
 ) -> Buffer:
     """Return the windows (one per tick) of some datasets with their tokens.
@@ -130,13 +130,7 @@ def load_buffer(
     Raises DataError if there is nothing to learn from, SchemaMismatch if the datasets are of different robots.
     """
     datasets = [Dataset.open(p) for p in paths]
-    for other in datasets[1:]:
-        first = datasets[0]
-        both = f"{first.root} and {other.root}"
-        require_same_robot(first.spec, first.state_names, 1 / first.fps, other, both)
-    episodes = [e for d in datasets for e in d.episodes(images=False)]
-    if not episodes:
-        raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
+    episodes = episodes_of(datasets)
     tokens = np.concatenate(
         [dataset_tokens(d, backbone, copies, progress) for d in datasets if len(d)], axis=1
     )
@@ -153,6 +147,19 @@ def load_buffer(
         episodes=episodes,
         windows=windows,
     )
+
+
+def episodes_of(datasets: Sequence[Dataset]) -> list[Episode]:
+    """Return all episodes without images; raises DataError if there are none, SchemaMismatch for different robots."""
+    for other in datasets[1:]:
+        first = datasets[0]
+        both = f"{first.root} and {other.root}"
+        require_same_robot(first.spec, first.state_names, 1 / first.fps, other, both)
+    episodes = [e for d in datasets for e in d.episodes(images=False)]
+    if not episodes:
+        names = ", ".join(str(d.root) for d in datasets)
+        raise DataError(f"No episodes in {names}.", "Collect some with `bora collect`.")
+    return episodes
 
 
 def require_same_robot(spec: ActionSpec, states: Sequence[str], dt: float, data: Dataset, what: str) -> None:

@@ -47,6 +47,11 @@ class RunFolder:
         self.policy: Callable[[Any, Mapping[str, Any]], Trained] | None = None
 
     @classmethod
+    def require_free(cls, out: Path, job: Mapping[str, Any]) -> None:
+        """Raise ConfigError as `open` does, without changing anything."""
+        _interrupted(folder_of(out), json.loads(json.dumps(dict(job))))
+
+    @classmethod
     def open(cls, out: Path, job: Mapping[str, Any]) -> RunFolder:
         """Make the run directory of `out`, or go on with the interrupted run that it holds.
 

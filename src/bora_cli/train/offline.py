@@ -7,12 +7,10 @@ in `folder`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from bora_cli.checkpoint import Trained, load_backbone, load_trained, save_trained
 from bora_cli.errors import ConfigError, TrainingDiverged
@@ -35,9 +33,9 @@ from bora_cli.train.prepare import (
     require_known,
 )
 from bora_cli.train.residual import fit_residual, require_made_by
-from bora_cli.train.run import Progress, Run
+from bora_cli.train.run import Progress, Run, one_thread
 from bora_cli.train.tracker import Tracker
-from bora_cli.types import content_hash
+from bora_cli.types import U8, content_hash
 
 __all__ = ["ADVANTAGES", "CRITICS", "METHODS", "fresh_actor", "policy_spec", "set_up", "train"]
 
@@ -82,25 +80,32 @@ def train(
     if method == "bc_interventions":
         require_known(asked)
         return _clone_corrections(asked, Path(out), progress)
-    torch.set_num_threads(1)  # networks this small are fastest, and repeatable, on one thread
+    one_thread()
     with parallel.joined():
         return _train(prepare(asked), Path(out), progress)
 
 
 def _train(prepared: Prepared, out: Path, progress: Progress | None) -> dict[str, Any]:
     started, asked = time.monotonic(), prepared.request
-    folder = RunFolder.open(out, prepared.job())
+    job = prepared.job()
+    RunFolder.require_free(out, job)
     shown = progress if parallel.first() else None
     gamma = prepared.settings.offline.gamma
     buffer = load_buffer(asked.data, prepared.vlm, horizon=HORIZON, gamma=gamma, progress=shown)
+    folder = RunFolder.open(out, job)
+
+    def pixels() -> U8:
+        return load_pixels(asked.data, prepared.spec.cameras)
+
     with closing(Tracker(folder.metrics, continued=folder.continued)) as tracker:
-        run, actor, live = set_up(prepared, buffer, tracker, shown, folder)
+        run, actor, live = set_up(prepared, buffer, tracker, shown, folder, pixels=pixels)
 
         def checkpoint(learned: Learned, facts: Mapping[str, Any]) -> Trained:
             about = _provenance(prepared, run, learned, started) | dict(facts)
             return _checkpoint(prepared, actor, learned, live, about)
 
-        folder.policy = lambda expert, facts: checkpoint(Learned(expert), facts)
+        if live is None or not live.cut:  # putting the pieces together takes as long as many updates
+            folder.policy = lambda expert, facts: checkpoint(Learned(expert), facts)
         try:
             learned = learn(
                 asked.method,
@@ -108,7 +113,7 @@ def _train(prepared: Prepared, out: Path, progress: Progress | None) -> dict[str
                 actor,
                 prepared.warm is not None,
                 prepared.settings,
-                lambda: load_pixels(asked.data, prepared.spec.cameras),
+                pixels,
                 live,
             )
         except TrainingDiverged as error:
@@ -130,8 +135,13 @@ def set_up(
     tracker: Tracker,
     progress: Progress | None,
     folder: RunFolder | None = None,
+    *,
+    pixels: Callable[[], U8],
 ) -> tuple[Run, Actor, LiveTokens | None]:
-    """Return what the phases share, the actor to start from and, where it is trained, the backbone."""
+    """Return what the phases share, the actor to start from and, where it is trained, the backbone.
+
+    pixels: returns the images of all ticks of the buffer, uint8 [M, C, h, w, 3].
+    """
     asked, spec, offline = prepared.request, prepared.spec, prepared.settings.offline
     warm, diffusion = prepared.warm, asked.method == "diffusion"
     actor = warm.actor if warm is not None else fresh_actor(buffer, spec, asked.seed, diffusion)
@@ -155,7 +165,7 @@ def set_up(
     live = LiveTokens(
         prepared.vlm,
         prepared.adaptation,
-        load_pixels(asked.data, spec.cameras),
+        pixels(),
         [e.prompt for e in buffer.episodes for _ in range(len(e))],
         offline.backbone_lr,
         asked.seed,
@@ -185,7 +195,10 @@ def _checkpoint(
 def _findings(prepared: Prepared, run: Run, folder: RunFolder) -> dict[str, Any]:
     """Return what a reader of the result should know: warnings, alarms, and how it did on held-out episodes."""
     largest = max(float(abs(e.reward).max()) for e in run.buffer.episodes)
-    alarmed = alarms(run.tracker.rows, prepared.settings.offline, largest or 1.0)
+    offline = prepared.settings.offline
+    if prepared.request.method in ("cp", "filtered_bc"):  # their improvement follows nobody's advantages
+        offline = offline.model_copy(update={"advantage": "constant"})
+    alarmed = alarms(run.tracker.rows, offline, largest or 1.0)
     found: dict[str, Any] = {}
     for name, value in (("warnings", prepared.warnings), ("alarms", alarmed)):
         if value:

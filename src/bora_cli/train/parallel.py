@@ -27,13 +27,18 @@ Kind = Literal["ddp", "fsdp"]
 KINDS: tuple[Kind, ...] = ("ddp", "fsdp")
 
 
+def started() -> int:
+    """Return how many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[None]:
+def joined() -> Iterator[None]:
     """Join the processes that torchrun started, and leave them at the end; alone, do nothing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if started() < 2 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo" if device == "cpu" else "nccl")
+    dist.init_process_group("gloo")
     try:
         yield
     finally:
@@ -121,7 +126,7 @@ def shared_out(encoder: nn.Module, backbone: nn.Module, kind: Kind) -> nn.Module
         return encoder
     if kind == "ddp":
         ddp = nn.parallel.DistributedDataParallel
-        return ddp(encoder, broadcast_buffers=False, find_unused_parameters=True)
+        return ddp(encoder, static_graph=True)
     from torch.distributed.fsdp import fully_shard
 
     mesh = dist.init_device_mesh(next(backbone.parameters()).device.type, (size(),))

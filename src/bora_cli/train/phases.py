@@ -175,8 +175,7 @@ def improve(
     optimizers = [optimizer]
     if live is not None:
         modules["backbone"], optimizers = nn.ParameterList(live.parameters), [optimizer, live.optimizer]
-    policy = None if live is not None and live.cut else averaged
-    phase = Phase(run, "improve", config.updates, modules, optimizers, rng, generator, policy)
+    phase = Phase(run, "improve", config.updates, modules, optimizers, rng, generator, averaged)
     for update in phase:
         set_rate(optimizer, cosine(update, config.lr, config.updates))
         if update % config.old_every == 0:

@@ -121,6 +121,16 @@ def require_known(asked: Request) -> None:
             f"{method} leaves the backbone frozen, so adapt {asked.adapt} would go unused.",
             f"Leave it out, or train one of {', '.join(ADAPTS)}.",
         )
+    if asked.share != "ddp" and Adaptation.parse(asked.adapt) is None:
+        raise ConfigError(
+            f"No part of the backbone is trained, so share {asked.share} would go unused.",
+            "Leave it out, or say which part with --adapt.",
+        )
+    if method == "bc_interventions" and parallel.started() > 1:
+        raise ConfigError(
+            f"bc_interventions trains in one process, not in {parallel.started()}.",
+            "Start it without torchrun.",
+        )
     if asked.init is not None and method not in (*WARM, "bc_interventions"):
         raise ConfigError(
             f"{method} starts from nothing, so init {asked.init} would go unused.",

@@ -15,6 +15,7 @@ stops where its loss leaves the ground.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,12 @@ LOG_EVERY = 20
 SAVE_EVERY_S = 30.0
 SAVING_SHARE = 20.0
 """A save that took t seconds is followed by at least 20 t without one."""
+
+
+def one_thread() -> None:
+    """Let torch compute on one thread, unless OMP_NUM_THREADS says how many: see benchmarks/training.py."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 class Folder(Protocol):

@@ -11,6 +11,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,8 @@ Progress = Callable[[str, int, int], None]
 F16 = NDArray[np.float16]
 
 BATCH = 256
+COPIES = 4
+"""Views of every image, the clean one among them."""
 SHIFT_PX = 1
 """Largest translation of an augmented image; one pixel of the scene camera is about 8 mm on the table."""
 GAIN = 0.10
@@ -40,14 +43,13 @@ GAIN = 0.10
 
 
 def dataset_tokens(
-    dataset: Dataset, backbone: Backbone, copies: int = 4, progress: Progress | None = None
+    dataset: Dataset, backbone: Backbone, copies: int = COPIES, progress: Progress | None = None
 ) -> F16:
     """Return tokens of all ticks of a dataset, float16 [copies, M, N, W]; copy 0 is clean, the others are augmented.
 
     The result is kept beside the dataset, so that each backbone sees each image once.
     """
-    key = f"tokens-{backbone.hash}-{content_of(dataset)}-{copies}x{SHIFT_PX}.npy"
-    file = dataset.root / "cache" / key
+    file = cache_file(dataset, backbone, copies)
     if file.is_file():
         cached: F16 = np.load(file)
         return cached
@@ -59,17 +61,22 @@ def dataset_tokens(
         rng = stream("augment", i)
         views = [images] + [augment(images, rng) for _ in range(copies - 1)]
         parts[i] = np.stack([encode(backbone, v, prompts) for v in views])
+        _require_finite(parts[i], backbone)
         if progress is not None:
             progress("encode", i + 1, len(dataset))
     parts = parallel.exchanged(parts)
     tokens = np.concatenate([parts[i] for i in range(len(dataset))], axis=1)
-    _require_finite(tokens, backbone)
     try:
         if parallel.first():
             write_bytes(file, _npy(tokens))
     except OSError as error:
         log.warning("Tokens are not cached beside the dataset: %s", error)
     return tokens
+
+
+def cache_file(dataset: Dataset, backbone: Backbone, copies: int) -> Path:
+    """Return where the tokens of a dataset are kept."""
+    return dataset.root / "cache" / f"tokens-{backbone.hash}-{content_of(dataset)}-{copies}x{SHIFT_PX}.npy"
 
 
 def content_of(dataset: Dataset) -> str:
