@@ -17,10 +17,13 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from bora_cli.models.loading import quiet
@@ -93,10 +96,45 @@ def paligemma2(folder: Path) -> None:
     PaliGemmaProcessor(images, words).save_pretrained(folder)
 
 
+def qwen2_5_vl(folder: Path) -> None:
+    """Save a small Qwen2.5-VL with the files that a hub checkpoint has; its own processor needs torchvision."""
+    words = tokenizer(("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"))
+    number = words.convert_tokens_to_ids
+    text = {
+        "vocab_size": len(words),
+        "num_key_value_heads": 1,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "fullatt_block_indexes": [1],
+        "window_size": 56,
+    }
+    config = Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config={**SIZES, **text},
+        image_token_id=number("<|image_pad|>"),
+        video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"),
+        vision_end_token_id=number("<|vision_end|>"),
+    )
+    _save(folder, Qwen2_5_VLForConditionalGeneration(config))
+    Qwen2VLImageProcessorPil().save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "idefics3": idefics3,
     "smolvlm": smolvlm,
     "paligemma2": paligemma2,
+    "qwen2_5_vl": qwen2_5_vl,
 }
 
 

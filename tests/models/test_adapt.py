@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from bora_cli.errors import CheckpointError, ConfigError
-from bora_cli.models.adapt import COGNITION, Adaptation, adapt, restore, trained_state
+from bora_cli.models.adapt import (
+    COGNITION,
+    Adaptation,
+    adapt,
+    in_bf16,
+    recompute_activations,
+    restore,
+    trained_state,
+)
 from bora_cli.models.loading import COGNITION_TOKENS
-from bora_cli.models.vlm import Backbone
+from bora_cli.models.vlm import Backbone, build_tiny
 from small_vlms import FAMILIES, PROMPTS, save_family
 
 KINDS = ("full", "last_blocks@1", "lora@4")
@@ -75,13 +84,13 @@ def test_nothing_else_moves(family: str, saved: dict[str, Path]) -> None:
         found = {k.replace(".base_layer", ""): v for k, v in backbone.model.state_dict().items()}
         changed = {k for k, v in original.items() if not torch.equal(v, found[k])}
         if text == "full":
-            assert any("vision" in k for k in changed)
+            assert any("vision" in k or "visual" in k for k in changed)
             assert any("embed_tokens" in k for k in changed)
             continue
         if text.startswith("last"):
             assert changed
             assert all(".layers.1." in k or k.endswith(".norm.weight") for k in changed)
-            assert not any("vision" in k for k in changed)
+            assert not any("vision" in k or "visual" in k for k in changed)
             continue
         assert all("embed_tokens" in k or "lm_head" in k for k in changed)
         table = plain.model.get_input_embeddings().weight
@@ -99,6 +108,63 @@ def test_the_trained_part_is_small(saved: dict[str, Path]) -> None:
     assert sum(v.numel() for v in state.values()) < 0.05 * sum(p.numel() for p in backbone.model.parameters())
 
 
+@pytest.mark.parametrize("family", [*sorted(FAMILIES), "tiny"])
+def test_recomputed_activations_change_neither_loss_nor_gradients(
+    family: str, saved: dict[str, Path]
+) -> None:
+    """And there is less to keep; dropout stays off although the blocks believe that they are being trained."""
+
+    def there_and_back(text: str) -> tuple[Tensor, dict[str, Tensor], int]:
+        backbone = build_tiny(PROMPTS, 0, image_size=32) if family == "tiny" else Backbone.load(saved[family])
+        parameters = adapt(backbone, how(text))
+        if how(text).recompute:
+            recompute_activations(backbone)
+        kept: dict[int, int] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            loss = backbone.encode(pictures(3), PROMPTS, grad=True).square().mean()
+        loss.backward()
+        assert not any(m.training for m in backbone.modules() if isinstance(m, nn.Dropout))
+        weights = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
+        size = sum(n for at, n in kept.items() if at not in weights)
+        return loss.detach(), {k: p.grad for k, p in parameters.items() if p.grad is not None}, size
+
+    loss, gradients, size = there_and_back("full")
+    again, same, less = there_and_back("full,recompute")
+    torch.testing.assert_close(again, loss, atol=0, rtol=1e-6)
+    assert same.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(same[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+    assert less < 0.8 * size
+
+
+def test_in_bf16_weights_and_gradients_stay_in_full_precision(saved: dict[str, Path]) -> None:
+    for family in sorted(FAMILIES):
+        backbone = Backbone.load(saved[family])
+        parameters = adapt(backbone, how("full,bf16"))
+        z = backbone.encode(pictures(2), PROMPTS[:2])
+        with in_bf16(torch.device("cpu"), True):
+            rounded = backbone.encode(pictures(2), PROMPTS[:2], grad=True)
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(rounded, z)
+        torch.testing.assert_close(rounded, z, atol=0.2, rtol=0.1)
+        rounded.square().mean().backward()
+        gradients = [p.grad for p in parameters.values() if p.grad is not None]
+        assert gradients
+        assert {g.dtype for g in gradients} == {torch.float32}
+
+
+def test_a_gpu_without_bf16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old Card")
+    with pytest.raises(ConfigError, match=r"Old Card does not compute in bfloat16\. Leave out ,bf16"):
+        in_bf16(torch.device("cuda"), True)
+
+
 def test_words(saved: dict[str, Path]) -> None:
     assert Adaptation.parse("none") is None
     assert str(how("lora")) == "lora@8"
@@ -108,6 +174,12 @@ def test_words(saved: dict[str, Path]) -> None:
     for wrong in ("lora@0", "lora@x", "lora@", "full@2", "full@", "last_blocks@-1", "half"):
         with pytest.raises(ConfigError, match="is no part of a backbone to train"):
             Adaptation.parse(wrong)
+    assert str(how("lora,recompute,bf16")) == "lora@8,bf16,recompute"
+    assert how(str(how("full,bf16"))) == how("full,bf16")
+    with pytest.raises(ConfigError, match=r"'fp8' in 'full,fp8' is no way .* be ,bf16 and ,recompute"):
+        Adaptation.parse("full,fp8")
+    with pytest.raises(ConfigError, match="'none,bf16' is no part of a backbone to train"):
+        Adaptation.parse("none,bf16")
     with pytest.raises(ConfigError, match=r"has 2 blocks; 3 were to be trained\. Use last_blocks@2 or fewer"):
         adapt(Backbone.load(saved["smolvlm"]), how("last_blocks@3"))
 

@@ -12,7 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bora_cli.errors import CheckpointError
 from bora_cli.models.loading import COGNITION_TOKENS, quiet
@@ -62,22 +69,40 @@ def test_a_batch_equals_its_rows(backbone: Backbone) -> None:
     torch.testing.assert_close(backbone.encode(images, PROMPTS), alone, atol=1e-5, rtol=1e-5)
 
 
+def own_inputs(folder: Path, image: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
+    with quiet():
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    text = "<image><image> " + PROMPTS[0] + " " + "".join(COGNITION_TOKENS)
+    batch = processor(text=[text], images=[list(image[0].transpose(0, 3, 1, 2))], return_tensors="np")
+    return {k: torch.as_tensor(v) for k, v in batch.items() if k != "labels"}
+
+
+def qwen_inputs(folder: Path, image: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
+    """Its processor does not load here: by hand, from its image processor, its tokenizer and its form of a prompt."""
+    images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found = images(images=list(image[0].transpose(0, 3, 1, 2)), return_tensors="pt")
+    assert found["image_grid_thw"].tolist() == [[1, 4, 4], [1, 4, 4]]  # sixteen patches, merged by fours
+    picture = "<|vision_start|>" + 4 * "<|image_pad|>" + "<|vision_end|>"
+    batch = words(2 * picture + " " + PROMPTS[0] + " " + "".join(COGNITION_TOKENS), return_tensors="pt")
+    pads = batch["input_ids"] == words.convert_tokens_to_ids("<|image_pad|>")
+    return {**batch, **found, "mm_token_type_ids": pads.long()}
+
+
 def test_it_is_what_the_family_itself_computes(
     family: str, backbone: Backbone, saved: dict[str, Path], tmp_path: Path
 ) -> None:
     """One row without padding, through the saved processor and model, with nothing of ours in between."""
     backbone.save(tmp_path)
     with quiet():
-        processor = AutoProcessor.from_pretrained(tmp_path, local_files_only=True)
         model = AutoModelForImageTextToText.from_pretrained(tmp_path, local_files_only=True).eval()
     image = pictures(1)
-    text = "<image><image> " + PROMPTS[0] + " " + "".join(COGNITION_TOKENS)
-    batch = processor(text=[text], images=[list(image[0].transpose(0, 3, 1, 2))], return_tensors="np")
-    batch = {k: torch.as_tensor(v) for k, v in batch.items() if k != "labels"}
+    batch = (qwen_inputs if family.startswith("qwen") else own_inputs)(tmp_path, image)
     with torch.no_grad():
         hidden = model.model(**batch).last_hidden_state[0]
     ids = batch["input_ids"][0].tolist()
-    where = [ids.index(processor.tokenizer.convert_tokens_to_ids(t)) for t in COGNITION_TOKENS]
+    words = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    where = [ids.index(words.convert_tokens_to_ids(t)) for t in COGNITION_TOKENS]
     z = backbone.encode(image, PROMPTS[:1])[0]
     torch.testing.assert_close(z[:4], hidden[where], atol=1e-5, rtol=1e-5)
     seen = [i for i, token in enumerate(ids) if token == model.config.image_token_id]
@@ -133,8 +158,26 @@ def test_gradient_reaches_images_text_and_cognition_tokens(family: str, saved: d
     assert table.grad is not None
     cognition = [backbone.processor.tokenizer.convert_tokens_to_ids(t) for t in COGNITION_TOKENS]
     assert float(table.grad[cognition].abs().sum(1).min()) > 0
-    vision = [p for n, p in backbone.model.named_parameters() if "vision" in n and "layers.0" in n]
+    vision = [
+        p
+        for n, p in backbone.model.named_parameters()
+        if ("vision" in n and "layers.0" in n) or "visual.blocks.0" in n
+    ]
+    assert vision
     assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in vision if p.ndim > 1)
+
+
+def test_positions_of_qwen_are_in_rows_and_columns(
+    saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted through, as for the other families, its pictures would stand where it never saw one."""
+    backbone = Backbone.load(saved["qwen2_5_vl"])
+    prepared = backbone._processor_inputs(torch.as_tensor(pictures(1)), PROMPTS[:1])
+    assert "position_ids" not in prepared
+    z = backbone.encode(pictures(1), PROMPTS[:1])
+    counted = prepared | {"position_ids": prepared["attention_mask"].cumsum(-1) - 1}
+    monkeypatch.setattr(backbone, "_processor_inputs", lambda *_: counted)
+    assert not torch.allclose(backbone.encode(pictures(1), PROMPTS[:1]), z, atol=1e-4)
 
 
 # --------------------------------------------------------------------------------------------- bad input

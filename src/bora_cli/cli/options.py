@@ -92,8 +92,8 @@ def known_gap(value: str) -> str:
 
 
 def known_adaptation(value: str) -> str:
-    """Accept a part of the backbone; what follows an "@", its size, is left to the library."""
-    known("part of a backbone", ADAPTATIONS)(value.partition("@")[0])
+    """Accept a part of the backbone; its size behind an "@" and switches behind commas are left to the library."""
+    known("part of a backbone", ADAPTATIONS)(value.partition(",")[0].partition("@")[0])
     return value
 
 

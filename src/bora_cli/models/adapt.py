@@ -3,6 +3,9 @@
 LoRA (Hu et al. 2021) on the attention projections comes from peft; the cognition tokens' rows of the embedding are
 trained with it, since in a checkpoint that bora did not make they mean nothing yet.  Only `full` trains the vision
 tower.
+
+Weights, gradients and the optimizer's state stay in float32 whatever the switches say: a step of 1e-5 is far below the
+spacing of bfloat16 numbers around a typical weight, and would be lost.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bora_cli.errors import CheckpointError, ConfigError
 from bora_cli.models.loading import COGNITION_TOKENS
@@ -19,34 +23,53 @@ from bora_cli.models.vlm import Backbone
 
 SIZES = {"full": 0, "last_blocks": 1, "lora": 8}
 """Kinds of adaptation, with the size that each has if none is given: blocks, or rank; 0 for a kind without size."""
+SWITCHES = ("bf16", "recompute")
+"""What may follow, after commas."""
 COGNITION = "cognition"
 """Name of the cognition tokens' embeddings among the trained tensors."""
 
 
 class Adaptation(BaseModel):
-    """Which part of a backbone is trained."""
+    """Which part of a backbone is trained, and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["full", "last_blocks", "lora"]
     size: int = Field(ge=0, description="blocks that are trained, or rank of the additions; 0 for all of it")
+    bf16: bool = Field(default=False, description="multiply matrices of the backbone in bfloat16")
+    recompute: bool = Field(
+        default=False,
+        description="keep only what enters each block, and compute the rest again on the way back",
+    )
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return what "full", "last_blocks", "last_blocks@2", "lora" or "lora@16" mean, and None for "none"."""
+        """Return what "full", "last_blocks@2" or "lora@16,bf16,recompute" mean, and None for "none"."""
         if text == "none":
             return None
-        kind, at, number = text.partition("@")
+        part, *switches = text.split(",")
+        kind, at, number = part.partition("@")
         sized = SIZES.get(kind, 0) > 0
         if kind not in SIZES or (at and not (sized and number.isdecimal() and int(number) > 0)):
             raise ConfigError(
                 f"'{text}' is no part of a backbone to train.",
                 "Expected none, full, last_blocks@N or lora@RANK.",
             )
-        return cls(kind=kind, size=int(number) if at else SIZES[kind])  # type: ignore[arg-type]
+        if unknown := [s for s in switches if s not in SWITCHES]:
+            raise ConfigError(
+                f"'{unknown[0]}' in '{text}' is no way to train a backbone.",
+                f"After {part} there may be {' and '.join(f',{s}' for s in SWITCHES)}.",
+            )
+        return cls(
+            kind=kind,  # type: ignore[arg-type]
+            size=int(number) if at else SIZES[kind],
+            bf16="bf16" in switches,
+            recompute="recompute" in switches,
+        )
 
     def __str__(self) -> str:
-        return f"{self.kind}@{self.size}" if self.size else self.kind
+        part = f"{self.kind}@{self.size}" if self.size else self.kind
+        return ",".join([part, *(s for s in SWITCHES if getattr(self, s))])
 
 
 def adapt(backbone: Backbone, how: Adaptation, seed: int = 0) -> dict[str, nn.Parameter]:
@@ -72,6 +95,34 @@ def adapt(backbone: Backbone, how: Adaptation, seed: int = 0) -> dict[str, nn.Pa
         _add_lora(language, how.size, seed)
         _train_cognition_rows(backbone)
     return _trainable(backbone)
+
+
+def recompute_activations(backbone: Backbone) -> None:
+    """Let every block keep its input alone and compute the rest again when gradients come (Chen et al. 2016).
+
+    transformers does so only while a block is "training"; of the blocks themselves this is set, of what is in them not,
+    so that dropout stays off.  Values and gradients do not change.
+    """
+    model: Any = backbone.model
+    enable = getattr(
+        model, "activation_checkpointing_enable", None
+    )  # the other name is older, and deprecated
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    for part in backbone.model.modules():
+        if isinstance(part, GradientCheckpointingLayer):
+            part.training = True
+
+
+def in_bf16(device: torch.device, on: bool) -> torch.autocast:
+    """Return a context in which matrices are multiplied in bfloat16, or as ever.
+
+    Raises ConfigError for a GPU that has no bfloat16; a CPU without it computes the same, slowly.
+    """
+    if on and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError(
+            f"{torch.cuda.get_device_name(device)} does not compute in bfloat16.", "Leave out ,bf16."
+        )
+    return torch.autocast(device.type, torch.bfloat16, enabled=on)
 
 
 def trained_state(backbone: Backbone, how: Adaptation) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Loading of vision-language checkpoints that others made: what goes wrong is said before anything is trained.
 
-Proven to the last hidden state, on random weights, for Idefics3 and SmolVLM (`model.text_model`) and for PaliGemma 2
-(`model.language_model`); the tiny backbone is a Llava.  Others that `AutoModelForImageTextToText` knows go the same
-way; Qwen-VL needs torchvision for its processor.
+Proven to the last hidden state, on random weights, for Idefics3 and SmolVLM (`model.text_model`), for PaliGemma 2 and
+for Qwen-VL (`model.language_model`); the tiny backbone is a Llava.  Others that `AutoModelForImageTextToText` knows go
+the same way.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     Idefics3Processor,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 from transformers.utils import logging as transformers_logging
 
 from bora_cli.errors import CheckpointError
+from bora_cli.models import qwen
 
 COGNITION_TOKENS = ("<cog0>", "<cog1>", "<cog2>", "<cog3>")
 
@@ -95,7 +97,12 @@ def _processor(path: str | Path, local: bool) -> Any:
 
 
 def _any_processor(path: str | Path, local: bool) -> Any:
-    """Return the checkpoint's processor; for SmolVLM, whose own needs a video decoder, that of Idefics3."""
+    """Return the checkpoint's processor; for SmolVLM, whose own needs a video decoder, that of Idefics3.
+
+    Qwen-VL gets ours whether its own would load or not, so that tokens do not depend on what is installed.
+    """
+    if _model_type(path, local) in qwen.MODEL_TYPES:
+        return qwen.PictureProcessor.from_pretrained(path, local_files_only=local)
     try:
         return AutoProcessor.from_pretrained(path, local_files_only=local)
     except (OSError, ValueError, ImportError, TypeError):
@@ -106,6 +113,15 @@ def _any_processor(path: str | Path, local: bool) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local)
     side = config.vision_config.image_size // config.vision_config.patch_size
     return Idefics3Processor(images, tokenizer, image_seq_len=(side // config.scale_factor) ** 2)
+
+
+def _model_type(path: str | Path, local: bool) -> str:
+    """Return the family's name, or "" where config.json does not say; what is wrong with it is said later."""
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(path, local_files_only=local)
+    except (OSError, ValueError):
+        return ""
+    return str(settings.get("model_type", ""))
 
 
 def _model(path: str | Path, local: bool) -> PreTrainedModel:

@@ -4,8 +4,8 @@ Cognition tokens are ordinary vocabulary tokens `<cog0> ... <cog3>` written afte
 hidden states are gathered by token id.  Image tokens are averaged per camera.  The exported token set is
 [cog0, cog1, cog2, cog3, mean of camera 1, mean of camera 2, ...], N = 4 + cameras.
 
-The tiny Llava that `build_tiny` makes prepares its inputs in torch; checkpoints of other families, Idefics3, SmolVLM
-and PaliGemma 2 among them (see `loading`), go through their own processors.
+The tiny Llava that `build_tiny` makes prepares its inputs in torch; checkpoints of other families, Idefics3, SmolVLM,
+PaliGemma 2 and Qwen-VL among them (see `loading`), go through processors.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Backbone(nn.Module):
                 if self._is_tiny
                 else self._processor_inputs(pixels, prompts)
             )
-            hidden = self.model.base_model(**inputs).last_hidden_state.float()
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state.float()
             return self._gather(hidden, inputs["input_ids"])
 
     @property
@@ -175,7 +175,8 @@ class Backbone(nn.Module):
         wanted = {k: v for k, v in batch.items() if k != "labels"}  # PaliGemma's processor adds them unasked
         inputs = {k: torch.as_tensor(v, device=self.model.device) for k, v in wanted.items()}
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        if "image_grid_thw" not in inputs:  # Qwen-VL lays out its pictures in rows and columns by itself
+            inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return inputs
 
     def _text(self, prompt: str) -> str:

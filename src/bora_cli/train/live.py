@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,13 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from bora_cli.algos.batch import Batch
-from bora_cli.models.adapt import Adaptation, adapt, restore, trained_state
+from bora_cli.models.adapt import (
+    Adaptation,
+    adapt,
+    in_bf16,
+    recompute_activations,
+    restore,
+    trained_state,
+)
 from bora_cli.models.vlm import Backbone
 from bora_cli.train import parallel
 from bora_cli.train.buffer import Buffer
 from bora_cli.train.steps import set_rate
 from bora_cli.train.tokens import draw_views, encode, show
 from bora_cli.types import U8
+
+log = logging.getLogger(__name__)
+TRIED = 32
+"""Most rows of the batch on which float32 and bfloat16 are timed."""
 
 
 class Encoder(nn.Module):
@@ -36,6 +49,8 @@ class LiveTokens:
     pixels: uint8 [M, C, h, w, 3], images of all ticks.  prompts: M instructions.  rate: peak learning rate.
     share: how several processes train the backbone together.  reload: returns the backbone as it was, for `fsdp`.
     cut: whether the weights are in pieces.
+    With `how.bf16` it times both precisions once and warns where bfloat16 is the slower one.
+    Raises ConfigError as `adapt` and `in_bf16` do.
     """
 
     def __init__(
@@ -52,11 +67,21 @@ class LiveTokens:
         self.backbone, self.how, self.reload = backbone, how, reload
         self.pixels, self.prompts, self.rate = pixels, prompts, rate
         adapt(backbone, how, seed)
+        if how.recompute:
+            recompute_activations(backbone)
         self.cut = share == "fsdp" and parallel.size() > 1
         self.encoder = parallel.shared_out(Encoder(backbone), backbone.model, share)
         self.parameters = [p for p in backbone.model.parameters() if p.requires_grad]
         # no weight decay: it would pull at rows of the embedding that are not trained
         self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.0)
+        if how.bf16 and parallel.size() == 1:
+            slow, fast = self._seconds(False), self._seconds(True)
+            if fast > slow:
+                log.warning(
+                    "bf16 makes training slower on this machine: %.2f s there and back, %.2f s in float32.",
+                    fast,
+                    slow,
+                )
 
     def images(self, rows: Tensor, rng: np.random.Generator) -> tuple[U8, list[str]]:
         """Return views of this process's images, uint8 [b, C, h, w, 3], and their prompts; rows: int64 [B], ticks."""
@@ -70,7 +95,9 @@ class LiveTokens:
 
         z_next and everything that a critic reads of other ticks stay as they were.
         """
-        return replace(batch, z=parallel.together(self.encoder(*seen)))
+        with in_bf16(self.backbone.model.device, self.how.bf16):
+            z = self.encoder(*seen)
+        return replace(batch, z=parallel.together(z))
 
     def step(self, share: float, clip: float) -> None:
         """Take a clipped step with the gradients that are there, at `share` of the peak rate, and forget them."""
@@ -88,6 +115,21 @@ class LiveTokens:
             self.backbone = self.reload()
             restore(self.backbone, self.how, {k: parallel.whole(v) for k, v in pieces.items()})
             self.cut = False
+
+    def _seconds(self, bf16: bool) -> float:
+        """Return the shortest of three passes there and back, s; the gradients are forgotten."""
+        device, n = self.backbone.model.device, min(TRIED, len(self.prompts))
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            with in_bf16(device, bf16):
+                z = self.backbone.encode(self.pixels[:n], self.prompts[:n], grad=True)
+            z.square().sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            taken.append(time.perf_counter() - started)
+        self.optimizer.zero_grad(set_to_none=True)
+        return min(taken)
 
     def encoded(self, buffer: Buffer) -> Buffer:
         """Return a buffer with the tokens that the backbone gives now, clean views only."""
