@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vendor_fakes import DEX_JOINTS, FRANKY, ControlException, DexHand, FrankyRobot, Modbus
+from vendor_fakes import DEX_JOINTS, FRANKY, ControlException, DexHand, FrankyRobot, Modbus, RealSenses
 
+from bora_cli.control.connect import within_limits
 from bora_cli.control.guard import GuardedRobot
 from bora_cli.errors import DeviceError, RobotFault
 from bora_cli.profiles import HardwareProfile, load_profile, require_fit
@@ -22,7 +23,7 @@ from bora_cli.testing import check_robot
 from robot_fakes import DOWN, MIDDLE, FakeClock, completed_profile
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "robots"
-NAMES = ("parts", "franka", "dexhand021", "inspire", "franka_dexhand021", "franka_inspire")
+NAMES = ("parts", "franka", "dexhand021", "inspire", "realsense", "franka_dexhand021", "franka_inspire")
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +276,59 @@ def _connect(rig: Rig, profile: HardwareProfile) -> None:
     from inspire import InspireHand
 
     InspireHand(rig.modbus, profile)
+
+
+# ------------------------------------------------------------------------------------------------- cameras
+
+
+def test_a_camera_gives_its_latest_image_with_the_time_it_arrived(dex_profile: HardwareProfile) -> None:
+    from realsense import RealSense
+
+    rs, clock = RealSenses(), FakeClock()
+    rs.frames = [(np.full((480, 640, 3), k, np.uint8), 1000.0 + k) for k in (1, 2)]
+    camera = RealSense(rs, "123", dex_profile.cameras[0], clock, lambda: 1001.25)
+    assert rs.calls[:2] == [("device", "123"), ("stream", "color", 640, 480, "rgb8", 30)]
+    clock.t = 100.5
+    stamp, image = camera.read()
+    assert (stamp, int(image[0, 0, 0]), image.shape) == (
+        100.5,
+        2,
+        (480, 640, 3),
+    )  # arrived after now: not younger
+    clock.t = 103.0
+    assert camera.read()[0] == 100.5  # it stopped: what was seen last grows old
+    rs.frames = [(np.full((480, 640, 3), 3, np.uint8), 1001.0)]
+    assert camera.read()[0] == pytest.approx(103.0 - 0.25)
+    rs.frames = [(np.full((480, 640, 3), 4, np.uint8), 0.0)]  # a camera that does not tell
+    assert camera.read()[0] == 103.0
+    rs.broken = True
+    with pytest.raises(RobotFault, match="Camera scene is gone: No device connected"):
+        camera.read()
+    camera.close()
+    assert rs.calls[-1] == "stop"
+
+
+def test_cameras_that_cannot_be_opened_leave_none_open(dex_profile: HardwareProfile) -> None:
+    from realsense import open_cameras
+
+    rs = RealSenses()
+    rs.frames = [(np.zeros((480, 640, 3), np.uint8), 1.0)]
+    with pytest.raises(DeviceError, match="Camera wrist has no serial number"):
+        open_cameras(rs, {"scene": "1", "wrist": ""}, dex_profile)
+    assert rs.calls[-1] == "stop"
+    rs.broken = True
+    with pytest.raises(DeviceError, match=r"Camera scene \(1\) does not start: No device connected"):
+        open_cameras(rs, {"scene": "1", "wrist": "2"}, dex_profile)
+
+
+def test_the_whole_robot_with_its_cameras_keeps_the_contract(dex_profile: HardwareProfile) -> None:
+    from parts import ArmWithHand
+    from realsense import RealSense
+
+    rig, rs = Rig(dex_profile, "dexhand021"), RealSenses()
+    rs.frames = [(np.zeros((480, 640, 3), np.uint8), 0.0)] * 1000
+    cameras = [RealSense(rs, "1", camera, rig.clock) for camera in dex_profile.cameras]
+    whole = ArmWithHand(dex_profile, rig.arm, rig.hand, cameras, rig.clock)
+    robot = within_limits(whole, dex_profile, clock=rig.clock)
+    check_robot(lambda: robot, wait=rig.clock.sleep, clock=rig.clock)
+    assert rs.calls.count("stop") == 2

@@ -27,7 +27,7 @@ from bora_cli.control.guard import GuardedRobot
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, SchemaMismatch
-from bora_cli.evaluate.on_robot import evaluate_on_robot, require_policy
+from bora_cli.evaluate.on_robot import evaluate_on_robot, other_profiles, require_policy
 from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
 from bora_cli.evaluate.teleoperate import Driver, Scene
 from bora_cli.input.device import TAKE_OVER, DeviceSample
@@ -279,6 +279,14 @@ def test_a_checkpoint_is_counted_on_a_robot(toy_policy: Path) -> None:
     assert result["wilson95"] == pytest.approx([0.208, 0.939], abs=1e-3)
     assert (result["operator"], result["takeovers"], result["human_share"]) == ("none", 0, 0.0)
     assert result["session_missed_ticks"] == 0
+    assert result["warnings"][0].startswith("The policy was trained on data of profile toy;")
+
+
+def test_a_policy_of_another_profile_is_worth_a_warning() -> None:
+    assert other_profiles({"profile_hash": [PROFILE.hash]}, PROFILE) == []
+    assert other_profiles({}, PROFILE) == []
+    (warning,) = other_profiles({"profile_hash": ["", "1234"]}, PROFILE)
+    assert warning.startswith(f"The policy was trained on data of profile 1234; 'sim' is {PROFILE.hash}")
 
 
 def test_a_policy_for_another_rig_is_refused(toy_policy: Path) -> None:

@@ -182,3 +182,58 @@ class Modbus:
 
     def close(self) -> None:
         self.closed = True
+
+
+# -------------------------------------------------------------------------------------------- pyrealsense2
+
+
+class RealSenses:
+    """The part of pyrealsense2 that is used: `frames` are images with their arrival (s since 1970) that wait."""
+
+    stream = SimpleNamespace(color="color")
+    format = SimpleNamespace(rgb8="rgb8")
+    frame_metadata_value = SimpleNamespace(time_of_arrival="time of arrival")
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[Any, float]] = []
+        self.calls: list[Any] = []
+        self.broken = False
+
+    def config(self) -> Any:
+        calls = self.calls
+        return SimpleNamespace(
+            enable_device=lambda serial: calls.append(("device", serial)),
+            enable_stream=lambda *given: calls.append(("stream", *given)),
+        )
+
+    def pipeline(self) -> Any:
+        return SimpleNamespace(
+            start=lambda config: self._alive("start"),
+            stop=lambda: self.calls.append("stop"),
+            wait_for_frames=lambda timeout_ms: self._frames(),
+            poll_for_frames=self._frames,
+        )
+
+    def _alive(self, what: str) -> None:
+        self.calls.append(what)
+        if self.broken:
+            raise RuntimeError("No device connected")
+
+    def _frames(self) -> Any:
+        self._alive("poll")
+        frame = _Frame(*self.frames.pop(0)) if self.frames else None
+        return SimpleNamespace(get_color_frame=lambda: frame)
+
+
+class _Frame:
+    def __init__(self, image: Any, arrival: float) -> None:
+        self._image, self._arrival = image, arrival
+
+    def get_data(self) -> Any:
+        return self._image
+
+    def supports_frame_metadata(self, what: str) -> bool:
+        return self._arrival > 0
+
+    def get_frame_metadata(self, what: str) -> float:
+        return 1e3 * self._arrival

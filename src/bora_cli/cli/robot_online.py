@@ -74,6 +74,8 @@ def command(
             data=data or None,
             progress=progress,
         )
+    for warning in result["warnings"]:
+        ui.warn(warning)
     finished = result["rounds"]
 
     def table() -> None:

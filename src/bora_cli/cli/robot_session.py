@@ -203,6 +203,8 @@ def eval_command(
             record=record,
         )
     document = result.to_json()
+    for warning in result.warnings:
+        ui.warn(warning)
 
     def sentence() -> None:
         if not document["episodes"]:

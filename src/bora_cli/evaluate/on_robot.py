@@ -23,7 +23,7 @@ class RobotResult:
     """Outcomes of a policy on a robot, as a person judged them.
 
     trials: one per episode.  helped: whether the person drove in it at all.  share: of all ticks, driven by the person.
-    takeovers: of all episodes.  facts: of the session.
+    takeovers: of all episodes.  facts: of the session.  warnings: what a reader should know.
     """
 
     job: RobotJob
@@ -32,6 +32,7 @@ class RobotResult:
     share: float
     takeovers: int
     facts: dict[str, Any]
+    warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers: k of n, also without help, 95 % Wilson interval of the unaided, and every trial."""
@@ -45,6 +46,7 @@ class RobotResult:
             "wilson95": list(wilson(alone, n)) if n else None,
             "human_share": self.share,
             "takeovers": self.takeovers,
+            "warnings": self.warnings,
             **{f"session_{key}": value for key, value in self.facts.items()},
             "trials": [{**asdict(t), "helped": h} for t, h in zip(self.trials, self.helped, strict=True)],
         }
@@ -106,6 +108,7 @@ def evaluate_on_robot(
         human_share(controllers) if controllers else 0.0,
         sum(takeovers(c) for c in controllers),
         robot_facts(session),
+        other_profiles(trained.provenance, profile),
     )
 
 
@@ -124,3 +127,14 @@ def require_policy(spec: PolicySpec, profile: HardwareProfile, what: str) -> Non
             f"{both}: ticks last {spec.dt:g} s there and {profile.dt:g} s here.",
             "Use policy and profile of one rig.",
         )
+
+
+def other_profiles(provenance: dict[str, Any], profile: HardwareProfile) -> list[str]:
+    """Return a warning if the data of a policy were recorded under another profile than the one it acts under."""
+    hashes = [str(x) for x in provenance.get("profile_hash") or [] if x]
+    if not hashes or hashes == [profile.hash]:
+        return []
+    return [
+        f"The policy was trained on data of profile {', '.join(hashes)}; '{profile.name}' is {profile.hash}:"
+        " limits, rates or cameras differ."
+    ]

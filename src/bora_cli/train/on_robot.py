@@ -28,7 +28,7 @@ from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import differences
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, image_side
 from bora_cli.evaluate.metrics import human_share, takeovers
-from bora_cli.evaluate.on_robot import require_policy
+from bora_cli.evaluate.on_robot import other_profiles, require_policy
 from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
 from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.profiles import HardwareProfile
@@ -83,6 +83,8 @@ def rounds_on_robot(
 ) -> dict[str, Any]:
     """Adapt a policy on a robot and return what happened in each round; `stopped` is true where the person stopped.
 
+    In the result, `warnings` is what a reader should know.
+
     data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
     The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
     before anything moves, RobotFault if the robot cannot obey any more.
@@ -107,22 +109,24 @@ def rounds_on_robot(
     )
     job = RoundsJob(robot_job, method, rounds, episodes, pairs, seed, preset, residual)
     _claim(out, job)
+    warnings = other_profiles(base.provenance, place.profile)
     acting = checkpoint
     done: list[dict[str, Any]] = []
     for index in range(1, rounds + 1):
         folder = out / f"round-{index}"
         if not (folder / "round.json").is_file():
             if not _collect(job, place, index, acting, out / "episodes"):
-                return {"policy": str(acting), "rounds": done, "stopped": True}
+                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": warnings}
             if not (folder / "policy" / "config.json").is_file():
                 _learn(job, base, index, acting, out, offline, progress)
             outcome = _test(job, place, index, acting, folder)
             if outcome is None:
-                return {"policy": str(acting), "rounds": done, "stopped": True}
+                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": warnings}
             write_json(folder / "round.json", {"index": index, **_human(job, index, out), **outcome})
         done.append(json.loads((folder / "round.json").read_text()))
         acting = folder / "policy" if done[-1]["released"] else acting
-    return {"policy": str(copy_directory(acting, out / "policy")), "rounds": done, "stopped": False}
+    final = copy_directory(acting, out / "policy")
+    return {"policy": str(final), "rounds": done, "stopped": False, "warnings": warnings}
 
 
 def _claim(out: Path, job: RoundsJob) -> None:
