@@ -165,7 +165,18 @@ def table(records: list[dict[str, Any]]) -> str:
         f" ({_interval(len(found), len(failed))}), {0.1 * float(np.median(lead)) if lead else float('nan'):.1f} s"
         f" before the end in the median, and in {sum(r['first_call'] is not None for r in good)} of {len(good)}"
         f" successes ({_interval(sum(r['first_call'] is not None for r in good), len(good))}).",
+        "",
     ]
+    outcome = {(r["run"], r["scene"]): r["success"] for r in alone}
+    for mode in MODES[1:]:
+        part = [r for r in records if r["mode"] == mode and (r["run"], r["scene"]) in outcome]
+        fine, lost = ([r for r in part if outcome[r["run"], r["scene"]] == well] for well in (True, False))
+        called = f"called in {sum(r['calls'] > 0 for r in fine)}, " if mode in SHARES else ""
+        lines.append(
+            f"- {mode}: of {len(lost)} that fail alone {sum(r['success'] for r in lost)} succeed; of {len(fine)} that"
+            f" succeed alone, {called}taken over in {sum(r['takeovers'] > 0 for r in fine)},"
+            f" lost {sum(not r['success'] for r in fine)}."
+        )
     return "\n".join(lines)
 
 
