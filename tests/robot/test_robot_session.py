@@ -282,6 +282,29 @@ def test_a_checkpoint_is_counted_on_a_robot(toy_policy: Path) -> None:
     assert result["warnings"][0].startswith("The policy was trained on data of profile toy;")
 
 
+def test_what_was_recorded_on_a_robot_is_trained_on_and_acts_there(
+    toy_backbone: Path, tmp_path: Path
+) -> None:
+    from bora_cli.train.offline import train
+
+    clock, demos, policy = FakeClock(), tmp_path / "demos", tmp_path / "policy"
+    seat = driver(Desk("yyy", after="1.4/"), Puller(), clock, clock.sleep)
+    RobotSession(simulated(clock), PROFILE, job(image_size=64), seat, out=demos).run(3)
+    train("filtered_bc", data=[demos], out=policy, backbone=str(toy_backbone), updates=2)
+    seat = driver(Desk("n"), Puller(), clock, clock.sleep)
+    result = evaluate_on_robot(
+        policy,
+        simulated(clock),
+        PROFILE,
+        seat,
+        prompt="press the button",
+        episodes=1,
+        record=tmp_path / "run",
+    ).to_json()
+    assert (result["image_size"], result["successes"], result["warnings"]) == (64, 0, [])
+    assert not check(tmp_path / "run")
+
+
 def test_a_policy_of_another_profile_is_worth_a_warning() -> None:
     assert other_profiles({"profile_hash": [PROFILE.hash]}, PROFILE) == []
     assert other_profiles({}, PROFILE) == []
