@@ -32,7 +32,20 @@ def test_all_marks_are_there_and_survive_json():
     assert len(c.auroc) == len(c.auroc_end) == 10
     assert sum(b.n for b in c.reliability) == len(made_up.traces(40, takeovers=False))
     assert c.slope is not None
-    assert set(c.intervals) == {"spearman", "late_drop", "bias"}
+    assert set(c.intervals) == {
+        *(
+            "spearman",
+            "late_drop",
+            "bias",
+            "separation",
+            "ece",
+            "slope",
+            "intercept",
+            "spread",
+            "spread_error",
+        ),
+    }
+    assert all(lo <= hi for lo, hi in c.intervals.values())
     assert all(lo <= getattr(c, name) <= hi for name, (lo, hi) in c.intervals.items())
     again = CriticSummary.from_json(json.loads(json.dumps(c.to_json())))
     assert again == c
@@ -82,10 +95,14 @@ def test_the_page_needs_no_network_and_escapes():
 
 def test_the_spread_of_an_ensemble_is_set_against_its_error():
     table = made_up.traces(10)
-    spread, error = ensemble_spread(table)
-    assert spread > 0
-    assert abs(error) < 0.5  # the made-up spread knows nothing of the error
-    assert ensemble_spread(table.with_columns(q_std=table["q_std"] * 0)) == (None, None)
+    spread = ensemble_spread(table, rng=np.random.default_rng(0))
+    assert spread is not None
+    assert 0 < spread.size.lo < spread.size.value < spread.size.hi
+    assert spread.error is not None
+    assert spread.error.lo < spread.error.value < spread.error.hi
+    assert abs(spread.error.value) < 0.5  # the made-up spread knows nothing of the error
+    without = table.with_columns(q_std=table["q_std"] * 0)
+    assert ensemble_spread(without, rng=np.random.default_rng(0)) is None
 
 
 def test_a_critic_that_ignores_actions_is_caught(toy_policy: Path, tmp_path: Path) -> None:

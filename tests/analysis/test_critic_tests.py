@@ -46,7 +46,8 @@ def test_a_critic_that_ignores_the_action_gets_exactly_one_half(chunks):
     )
     assert len(scores) == 8
     assert {(s.win_rate, s.lo, s.hi, s.effect) for s in scores} == {(0.5, 0.5, 0.5, 0.0)}
-    assert action_sensitivity(np.tile(state_only[:, None], (1, 5))) == pytest.approx(0)
+    deaf = action_sensitivity(np.tile(state_only[:, None], (1, 5)), EPISODES, rng=rng)
+    assert (deaf.value, deaf.lo, deaf.hi) == pytest.approx((0, 0, 0))
 
 
 def test_rounding_is_not_preference():
@@ -66,8 +67,9 @@ def test_a_critic_that_knows_the_action_wins(chunks):
     scores = {s.kind: s for s in swap_test(q(chunks), {k: q(b) for k, b in bad.items()}, EPISODES, rng=rng)}
     assert all(s.win_rate == 1 and s.effect is None for s in scores.values())
     everything = np.stack([q(b) for b in bad.values()], 1) + 10 * EPISODES[:, None]
-    assert 0 < action_sensitivity(everything) < 0.01
-    assert action_sensitivity(np.stack([np.arange(3.0)] * 2)) == 1
+    hears = action_sensitivity(everything, EPISODES, rng=rng)
+    assert 0 < hears.lo < hears.value < 0.01
+    assert action_sensitivity(np.stack([np.arange(3.0)] * 2), [0, 1], rng=rng).value == 1
 
 
 def test_only_valid_rows_count_and_episodes_are_drawn_whole():
@@ -90,7 +92,7 @@ def test_swap_test_refuses_what_it_cannot_answer():
     with pytest.raises(DataError, match="No chunk of kind 'x' differs"):
         swap_test(q, {"x": q}, np.arange(4), valid={"x": np.zeros(4, bool)}, rng=rng)
     with pytest.raises(DataError, match="two or more states and actions"):
-        action_sensitivity(np.zeros((3, 1)))
+        action_sensitivity(np.zeros((3, 1)), [0, 1, 2], rng=rng)
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=25), st.integers(0, 2**32 - 1))

@@ -54,7 +54,8 @@ def test_a_critic_that_ignores_actions_is_caught():
     bad = {k: ignores(c)[0] for k, c in bad_chunks(values, episodes, SPEC, rng=rng).items()}
     scores = swap_test(ignores(values)[0], bad, episodes, rng=rng)
     assert {(s.win_rate, s.lo, s.hi) for s in scores} == {(0.5, 0.5, 0.5)}
-    assert action_sensitivity(np.stack([ignores(values)[0]] * 4, axis=1)) == pytest.approx(0)
+    deaf = action_sensitivity(np.stack([ignores(values)[0]] * 4, axis=1), episodes, rng=rng)
+    assert (deaf.value, deaf.hi) == pytest.approx((0, 0))
 
 
 def test_a_critic_that_listens_passes():

@@ -3,6 +3,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from bora_cli.analysis.bootstrap import Estimate
 from bora_cli.analysis.critic_summary import SwapScore
 from bora_cli.analysis.tables import (
     cells,
@@ -77,7 +78,9 @@ def test_human_counts():
 def test_critic_summary_uses_unaided_episodes_only():
     table = made_up.traces(24)
     score = SwapScore("other_state", 9, 0.7, 0.6, 0.8, 0.5)
-    c = critic_summary(table, rng=np.random.default_rng(0), swap=[score], action_sensitivity=0.2)
+    c = critic_summary(
+        table, rng=np.random.default_rng(0), swap=[score], action_sensitivity=Estimate(0.2, 0.1, 0.3, 9)
+    )
     assert (c.successes, c.failures) == (8, 12)
     assert len(c.auroc) == 10
     assert c.swap == (score,)
@@ -86,6 +89,8 @@ def test_critic_summary_uses_unaided_episodes_only():
     assert c.late_drop == 1
     assert c.ece is not None
     assert c.action_sensitivity == 0.2
+    assert c.intervals["action_sensitivity"] == (0.1, 0.3)
+    assert {"ece", "slope", "spread", "separation"} <= c.intervals.keys()
 
 
 def test_critic_summary_leaves_out_what_it_cannot_know():

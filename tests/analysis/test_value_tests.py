@@ -79,11 +79,15 @@ def test_auroc_aligned_to_the_end_has_no_value_where_episodes_are_too_short():
 
 def test_one_outcome_is_refused_with_a_remedy():
     table = made_up.traces(6).filter(pl.col("success"))
-    for question in (separation, lambda t: auroc_over_time(t, rng=np.random.default_rng(0)), late_drop):
+    for question in (
+        lambda t: separation(t, rng=np.random.default_rng(0)),
+        lambda t: auroc_over_time(t, rng=np.random.default_rng(0)),
+        late_drop,
+    ):
         with pytest.raises(DataError, match=r"All 3 episodes succeeded; .* Analyse more episodes"):
             question(table)
     with pytest.raises(DataError, match="All 3 episodes failed"):
-        separation(made_up.traces(6).filter(~pl.col("success")))
+        separation(made_up.traces(6).filter(~pl.col("success")), rng=np.random.default_rng(0))
 
 
 def test_separation_is_cohens_d():
@@ -91,10 +95,14 @@ def test_separation_is_cohens_d():
     table = build_traces(
         [EpisodeTrace(v=[v], success=s, controller=[0]) for s, g in ((1, a), (0, b)) for v in g]
     )
-    s = separation(table, bins=1)
-    assert s.d[0] == pytest.approx(1.0)
-    assert s.area == pytest.approx(1.0)
-    assert separation(made_up.traces(30)).d[-1] > 2
+    s = separation(table, bins=1, rng=np.random.default_rng(0))
+    assert s.points[0].value == pytest.approx(1.0)
+    assert s.area.value == pytest.approx(1.0)
+    assert s.area.lo < 1 < s.area.hi
+    made = separation(made_up.traces(30), rng=np.random.default_rng(0))
+    assert made.points[-1].lo > 2
+    assert made.points[0].lo < 0 < made.points[0].hi
+    assert all(p.lo <= p.value <= p.hi for p in made.points)
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=20))
@@ -143,7 +151,9 @@ def test_calibration_of_a_perfect_and_of_a_shifted_value():
     assert (exact.slope, exact.intercept) == pytest.approx((1, 0), abs=1e-5)
     assert exact.table.height == 10
     assert exact.table["n"].sum() == 600
+    assert exact.intervals["slope"] == pytest.approx((1, 1), abs=1e-5)
     shifted = calibration(table(0.1), rng=rng, resamples=100)
+    assert shifted.intervals["ece"] == pytest.approx((0.1, 0.1), abs=1e-5)
     assert shifted.ece == pytest.approx(0.1, abs=1e-5)
     assert shifted.bias.value == pytest.approx(0.1, abs=1e-5)
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bora_cli.analysis import figures, occlusion_figures, ope_figure, swap_figures, trace_figures
+from bora_cli.analysis.bootstrap import Estimate
 from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
 from bora_cli.analysis.critic_page import critic_page, verdict
 from bora_cli.analysis.critic_summary import CriticSummary
@@ -178,6 +179,8 @@ def draw(
     drawn["value_traces"] = trace_figures.value_traces(traces, episode=shown, frames=strip)
     if summary.auroc:
         drawn["auroc"] = figures.auroc_over_time(summary.auroc, end=summary.auroc_end)
+    if summary.effect:
+        drawn["separation"] = figures.effect_over_time(summary.effect)
     if summary.swap:
         drawn["swap"] = figures.swap_bars(summary.swap)
     drawn["reliability"] = figures.reliability(calibration(autonomous(traces), rng=stream("bootstrap", seed)))
@@ -239,7 +242,7 @@ def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
     return found
 
 
-def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, float]:
+def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, Estimate]:
     """Return the action-swap scores and the action sensitivity on full windows of successful episodes.
 
     Where fewer than two episodes succeeded, all are used: one of the swaps takes a chunk from another episode.
@@ -261,4 +264,4 @@ def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any
     scores = swap_test(executed, swapped, good.episode, rng=rng, valid=valid)
     picks = [rng.integers(0, len(good), len(good)) for _ in range(SENSITIVITY_CHUNKS)]
     candidates = np.stack([scorer.q(rows, good.action[p], good.mask)[0] for p in picks], axis=1)
-    return scores, action_sensitivity(candidates)
+    return scores, action_sensitivity(candidates, good.episode, rng=rng)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
 
@@ -45,3 +46,20 @@ def ratio_estimate(
     with np.errstate(invalid="ignore"):
         samples = (w @ sums) / (w @ counts)
     return Estimate(float(sums.sum() / counts.sum()), *interval(samples), int((counts > 0).sum())), samples
+
+
+def drawn_interval(
+    statistic: Callable[[NDArray[np.intp]], float],
+    episodes: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 200,
+) -> tuple[float, float]:
+    """Return the interval of any number that is computed from rows, by drawing whole episodes of them.
+
+    statistic: indices of rows [m], repeated as their episode was drawn -> number.  episodes: [n], of each row.
+    """
+    _, group, size = np.unique(np.asarray(episodes), return_inverse=True, return_counts=True)
+    rows = np.split(np.argsort(group, kind="stable"), np.cumsum(size)[:-1])
+    draws = rng.integers(len(rows), size=(resamples, len(rows)))
+    return interval(np.array([statistic(np.concatenate([rows[i] for i in draw])) for draw in draws]))

@@ -38,8 +38,21 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
                 None if first is None else first.t,
                 "0 = start, 1 = end of the episode",
             ),
-            ("Spearman of time and V", c.spearman, "mean over successes; 1 = rises all the way"),
-            ("failures with a late drop", c.late_drop, "share whose V falls by over 0.2 in the last third"),
+            (
+                "separation",
+                c.separation,
+                f"mean distance of the two mean curves, value units{_between(c, 'separation')}",
+            ),
+            (
+                "Spearman of time and V",
+                c.spearman,
+                f"mean over successes; 1 = rises all the way{_between(c, 'spearman')}",
+            ),
+            (
+                "failures with a late drop",
+                c.late_drop,
+                f"share whose V falls by over 0.2 in the last third{_between(c, 'late_drop')}",
+            ),
             (
                 "prefers its own chunk",
                 None if other is None else other.win_rate,
@@ -52,7 +65,11 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
                 if c.counterfactual is None
                 else f"where executing it showed one, n {c.counterfactual.differing}",
             ),
-            ("action sensitivity", c.action_sensitivity, "share of Q's variance that the action causes"),
+            (
+                "action sensitivity",
+                c.action_sensitivity,
+                f"share of Q's variance that the action causes{_between(c, 'action_sensitivity')}",
+            ),
             (
                 "failures that an alarm finds",
                 None if c.warning is None else c.warning.detected,
@@ -61,18 +78,27 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
             (
                 "spread of the ensemble",
                 c.spread,
-                "in standard deviations of Q"
+                f"in standard deviations of Q{_between(c, 'spread')}"
                 + (
                     ""
                     if c.spread_error is None
                     else f"; rank correlation with its error {c.spread_error:.2f}"
                 ),
             ),
-            ("calibration error", c.ece, "mean distance of V from the collected return, in value units"),
-            ("bias", c.bias, "mean of V minus return; expectiles are optimistic by design"),
+            (
+                "calibration error",
+                c.ece,
+                f"mean distance of V from the collected return, value units{_between(c, 'ece')}",
+            ),
+            (
+                "bias",
+                c.bias,
+                f"mean of V minus return; expectiles are optimistic by design{_between(c, 'bias')}",
+            ),
         ]
         parts.append(marks([(n, f"{v:.2f}", note) for n, v, note in wanted if v is not None]))
     parts.append(figure_html("value_traces", drawn) + figure_html("auroc", drawn))
+    parts.append(figure_html("separation", drawn))
     both = figure_html("swap", drawn) + figure_html("reliability", drawn)
     parts.append(f'<div class="pair">{both}</div>' if both else "")
     parts += [
@@ -82,6 +108,12 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
         items = "".join(f"<li>{escape(note)}</li>" for note in c.notes)
         parts.append(f'<h3>Left out</h3><ul class="plain">{items}</ul>')
     return "".join(parts)
+
+
+def _between(c: CriticSummary, name: str) -> str:
+    """Return the interval of a mark as text, "" where there is none."""
+    lo, hi = c.intervals.get(name, (None, None))
+    return "" if lo is None or hi is None else f"; {lo:.2f} to {hi:.2f}"
 
 
 def verdict(c: CriticSummary) -> list[str]:

@@ -23,6 +23,17 @@ class AurocPoint:
 
 
 @dataclass(frozen=True)
+class EffectPoint:
+    """Cohen's d between the values of successes and failures at normalised time t, as `AurocPoint`."""
+
+    t: float
+    n: int
+    value: float | None
+    lo: float | None
+    hi: float | None
+
+
+@dataclass(frozen=True)
 class SwapScore:
     """How often the critic prefers the executed chunk over a bad one of this kind (ties count half)."""
 
@@ -167,10 +178,11 @@ class Ope:
 class CriticSummary:
     """How well the critic tells good from bad on held-out autonomous episodes.
 
-    auroc, auroc_end: over normalised time and over ticks to the end (negative).  spread: mean standard deviation of
-    the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the distance of Q
-    from the collected return.  notes: what was left out, and why.  intervals: 95 % intervals over episodes of the
-    numbers that have their name.
+    auroc, auroc_end: over normalised time and over ticks to the end (negative).  effect, separation: Cohen's d over
+    normalised time, and the mean distance of the two outcomes' mean curves in value units.  spread: mean standard
+    deviation of the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the
+    distance of Q from the collected return.  notes: what was left out, and why.  intervals: 95 % intervals over
+    episodes of the numbers that have their name.
     """
 
     successes: int
@@ -183,6 +195,8 @@ class CriticSummary:
     bias: float | None = None
     action_sensitivity: float | None = None
     auroc_end: tuple[AurocPoint, ...] = ()
+    effect: tuple[EffectPoint, ...] = ()
+    separation: float | None = None
     reliability: tuple[ReliabilityBin, ...] = ()
     slope: float | None = None
     intercept: float | None = None
@@ -199,7 +213,12 @@ class CriticSummary:
     def from_json(cls, data: dict[str, Any]) -> CriticSummary:
         """Parse `critic.json`.  Raises SchemaMismatch for unknown or missing keys."""
         d = dict(data)
-        for key, kind in (("auroc", AurocPoint), ("auroc_end", AurocPoint), ("swap", SwapScore)):
+        for key, kind in (
+            ("auroc", AurocPoint),
+            ("auroc_end", AurocPoint),
+            ("effect", EffectPoint),
+            ("swap", SwapScore),
+        ):
             d[key] = build_all(kind, d.get(key), f"critic.{key}")
         d["occlusion"] = build_all(OcclusionScore, d.get("occlusion"), "critic.occlusion")
         d["notes"] = tuple(d.get("notes") or ())

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bora_cli.analysis.bootstrap import ratio_estimate
+from bora_cli.analysis.bootstrap import Estimate, drawn_interval, ratio_estimate
 from bora_cli.analysis.critic_summary import SwapScore
 from bora_cli.errors import DataError
 from bora_cli.types import F32, ActionSpec, Bool
@@ -172,18 +172,23 @@ def _need_finite(name: str, q: NDArray[np.float64], n: int) -> None:
         )
 
 
-def action_sensitivity(q: ArrayLike) -> float:
+def action_sensitivity(q: ArrayLike, episodes: ArrayLike, *, rng: np.random.Generator) -> Estimate:
     """Return which share of the variance of Q comes from the action, 0 (ignored) to 1 (the state is ignored).
 
-    q: [states, actions], the same number of candidate chunks for every state.
+    q: [states, actions], the same number of candidate chunks for every state.  episodes: [states].
     ratio = E_s Var_a q / (Var_s E_a q + E_s Var_a q); 0 for a constant critic.
     Raises DataError with fewer than two states or actions, or NaN.
     """
-    x = np.asarray(q, np.float64)
+    x, ids = np.asarray(q, np.float64), np.asarray(episodes)
     if x.ndim != 2 or min(x.shape) < 2 or not np.isfinite(x).all():
         raise DataError(
             f"Action sensitivity needs finite scores of two or more states and actions; got shape {x.shape}.",
             "Score several candidate chunks in several states.",
         )
-    within, between = float(x.var(1).mean()), float(x.mean(1).var())
-    return within / (within + between) if within + between > 0 else 0.0
+
+    def ratio(i: NDArray[np.intp]) -> float:
+        within, between = float(x[i].var(1).mean()), float(x[i].mean(1).var())
+        return within / (within + between) if within + between > 0 else 0.0
+
+    lo, hi = drawn_interval(ratio, ids, rng=rng)
+    return Estimate(ratio(np.arange(len(x))), lo, hi, len(np.unique(ids)))

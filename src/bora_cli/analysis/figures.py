@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bora_cli.analysis.critic_summary import AurocPoint, SwapScore
+from bora_cli.analysis.critic_summary import AurocPoint, EffectPoint, SwapScore
 from bora_cli.analysis.style import (
     BAD,
     COLUMN,
@@ -32,6 +32,7 @@ from bora_cli.evaluate.metrics import wilson
 
 __all__ = [
     "auroc_over_time",
+    "effect_over_time",
     "episode_trace",
     "reliability",
     "residual_bars",
@@ -78,6 +79,23 @@ def auroc_over_time(points: Sequence[AurocPoint], end: Sequence[AurocPoint] = ()
 
 
 @house_style
+def effect_over_time(points: Sequence[EffectPoint]) -> Figure:
+    """Draw by how many pooled standard deviations V separates the outcomes over time, with a 95 % bootstrap band."""
+    figure = new_figure(COLUMN, 2.5)
+    ax = figure.subplots()
+    known = [p for p in points if p.value is not None]
+    t, value, lo, hi = (np.array([getattr(p, f) for p in known], float) for f in ("t", "value", "lo", "hi"))
+    ax.fill_between(t, lo, hi, color=GOOD, alpha=0.16, lw=0)
+    ax.plot(t, value, "o-", color=GOOD, ms=3.5)
+    ax.axhline(0, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    ax.set(xlim=(0, 1), xlabel="normalised time", ylabel="Cohen's d of V")
+    light_grid(ax)
+    n = max((p.n for p in points), default=0)
+    ax.set_title(f"successes minus failures; {n} episodes, 95 % bootstrap band")
+    return figure
+
+
+@house_style
 def swap_bars(scores: Sequence[SwapScore]) -> Figure:
     """Draw how often the critic prefers the executed chunk over each bad one; bars start at one half."""
     if not scores:
@@ -101,7 +119,8 @@ def swap_bars(scores: Sequence[SwapScore]) -> Figure:
     for s, at in zip(scores, y, strict=True):
         ax.text(1.02, at, f"{s.win_rate:.2f}", va="center", fontsize=8, transform=ax.get_yaxis_transform())
     light_grid(ax, "x")
-    ax.set_title("0.5 = ignores the action; 95 % over episodes")
+    n = max(s.n for s in scores)
+    ax.set_title(f"0.5 = ignores the action; {n} states, 95 % over episodes")
     return figure
 
 

@@ -13,6 +13,7 @@ CAPTIONS: dict[str, str] = {
     " where they overlap, it cannot yet tell success from failure.",
     "auroc": "How early V tells: the probability that a success has the higher V at that time, over"
     " normalised time and aligned to the end. One half is chance.",
+    "separation": "How far apart the values of successes and failures are, in pooled standard deviations.",
     "swap": "Action-swap test: the state stays, the executed chunk is replaced by a bad one. A critic"
     " that only looks at the picture scores exactly 0.5.",
     "counterfactual": "Another chunk executed from the same state of the simulator, with the same successor and noise."

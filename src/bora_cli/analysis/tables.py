@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bora_cli.analysis import early_warning, value_tests
+from bora_cli.analysis.bootstrap import Estimate
 from bora_cli.analysis.critic_summary import CriticSummary, ReliabilityBin, SwapScore
 from bora_cli.analysis.summary import Cell, Comparison, Human
 from bora_cli.analysis.traces import autonomous, outcomes
@@ -114,7 +115,7 @@ def critic_summary(
     *,
     rng: np.random.Generator,
     swap: Sequence[SwapScore] = (),
-    action_sensitivity: float | None = None,
+    action_sensitivity: Estimate | None = None,
 ) -> CriticSummary:
     """Put the critic's marks on autonomous episodes together; what cannot be computed stays empty.
 
@@ -129,8 +130,22 @@ def critic_summary(
     auroc = tuple(value_tests.auroc_over_time(alone, rng=rng)) if both else ()
     rises = value_tests.monotonicity(alone, rng=rng) if success.any() else None
     drops = value_tests.late_drop(alone) if not success.all() else None
-    told = {"spearman": rises, "late_drop": drops, "bias": c.bias if c else None}
-    spread, spread_error = value_tests.ensemble_spread(alone)
+    own = rng.spawn(2)
+    apart = value_tests.separation(alone, rng=own[0]) if both else None
+    spread = value_tests.ensemble_spread(alone, rng=own[1])
+    told: dict[str, Estimate | None] = {
+        "spearman": rises,
+        "late_drop": drops,
+        "bias": c.bias if c else None,
+        "separation": apart.area if apart else None,
+        "spread": spread.size if spread else None,
+        "spread_error": spread.error if spread else None,
+        "action_sensitivity": action_sensitivity,
+    }
+    intervals: dict[str, tuple[float | None, float | None]] = {
+        name: (e.lo, e.hi) for name, e in told.items() if e is not None
+    }
+    intervals.update(c.intervals if c else {})
     enough = min(int(success.sum()), int((~success).sum())) >= early_warning.LEAST
     return CriticSummary(
         successes=int(success.sum()),
@@ -142,12 +157,14 @@ def critic_summary(
         late_drop=drops.value if drops else None,
         ece=c.ece if c else None,
         bias=c.bias.value if c else None,
-        action_sensitivity=action_sensitivity,
+        action_sensitivity=action_sensitivity.value if action_sensitivity else None,
+        effect=apart.points if apart else (),
+        separation=apart.area.value if apart else None,
         reliability=tuple(ReliabilityBin(**row) for row in c.table.iter_rows(named=True)) if c else (),
         slope=c.slope if c else None,
         intercept=c.intercept if c else None,
-        spread=spread,
-        spread_error=spread_error,
+        spread=spread.size.value if spread else None,
+        spread_error=spread.error.value if spread and spread.error else None,
         warning=early_warning.early_warning(alone, rng=rng) if enough else None,
-        intervals={name: (e.lo, e.hi) for name, e in told.items() if e is not None},
+        intervals=intervals,
     )

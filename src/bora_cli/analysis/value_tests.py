@@ -13,8 +13,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from bora_cli.analysis.bootstrap import F64, Estimate, episode_counts, interval, ratio_estimate
-from bora_cli.analysis.critic_summary import AurocPoint
+from bora_cli.analysis.bootstrap import (
+    F64,
+    Estimate,
+    drawn_interval,
+    episode_counts,
+    interval,
+    ratio_estimate,
+)
+from bora_cli.analysis.critic_summary import AurocPoint, EffectPoint
 from bora_cli.analysis.traces import check_traces, outcomes
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import wilson
@@ -122,29 +129,53 @@ def first_above(points: list[AurocPoint], level: float = 0.8) -> float | None:
 class Separation:
     """How far apart the mean values of successes and failures are.
 
-    t: [bins] normalised time.  d: [bins] Cohen's d, NaN where undefined.  area: mean over time of the
-    difference of the two mean curves, in value units.
+    points: Cohen's d per bin of normalised time, None where undefined.  area: mean over time of the difference of the
+    two mean curves, in value units, over all episodes.
     """
 
-    t: F64
-    d: F64
-    area: float
+    points: tuple[EffectPoint, ...]
+    area: Estimate
 
 
-def separation(traces: pl.DataFrame, *, bins: int = 10) -> Separation:
-    """Compare the two outcomes per bin of normalised time by Cohen's d with the pooled standard deviation."""
+def separation(
+    traces: pl.DataFrame, *, rng: np.random.Generator, bins: int = 10, resamples: int = 1000
+) -> Separation:
+    """Compare the two outcomes per bin of normalised time by Cohen's d with the pooled standard deviation.
+
+    The bootstrap draws successes and failures separately.
+    """
     means, success, centres = episode_means(traces, bins=bins)
-    d, gaps = np.full(bins, np.nan), []
-    for j, column in enumerate(means.T):
-        a, b = (column[m & np.isfinite(column)] for m in (success, ~success))
-        if a.size and b.size:
-            gaps.append(a.mean() - b.mean())
-        if a.size > 1 and b.size > 1:
-            pooled = np.sqrt(
-                ((a.size - 1) * a.var(ddof=1) + (b.size - 1) * b.var(ddof=1)) / (a.size + b.size - 2)
-            )
-            d[j] = (a.mean() - b.mean()) / pooled if pooled > 0 else np.nan
-    return Separation(centres, d, float(np.mean(gaps)) if gaps else float("nan"))
+    known = np.isfinite(means)
+    n = [known[m].sum(0) for m in (success, ~success)]
+    own = [np.ones((1, int(m.sum()))) for m in (success, ~success)]
+    drawn = [episode_counts(int(m.sum()), resamples, rng) for m in (success, ~success)]
+    value, gap = _effects(means, success, own)
+    samples, gaps = _effects(means, success, drawn)
+    points = []
+    for j, t in enumerate(centres):
+        d = float(value[0, j])
+        enough = min(n[0][j], n[1][j]) > 1 and np.isfinite(d)
+        lo, hi = interval(samples[:, j]) if enough else (None, None)
+        points.append(EffectPoint(float(t), int(n[0][j] + n[1][j]), d if enough else None, lo, hi))
+    area = Estimate(float(gap[0]), *interval(gaps), success.size)
+    return Separation(tuple(points), area)
+
+
+def _effects(means: F64, success: NDArray[np.bool_], counts: list[F64]) -> tuple[F64, F64]:
+    """Return Cohen's d [R, bins] and the mean gap of the curves [R], for R draws of successes and of failures."""
+    known = np.isfinite(means)
+    x = np.where(known, means, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        n, mean, squares = [], [], []
+        for w, m in zip(counts, (success, ~success), strict=True):
+            n.append(w @ known[m])
+            mean.append((w @ x[m]) / n[-1])
+            squares.append(np.maximum((w @ x[m] ** 2) - n[-1] * mean[-1] ** 2, 0.0))
+        gap = mean[0] - mean[1]
+        d = gap / np.sqrt((squares[0] + squares[1]) / (n[0] + n[1] - 2))
+    there = np.isfinite(gap)
+    total = np.where(there, gap, 0.0).sum(1) / np.maximum(there.sum(1), 1)
+    return np.where(np.isfinite(d), d, np.nan), np.where(there.any(1), total, np.nan)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
@@ -202,7 +233,7 @@ class Calibration:
 
     table: one row per bin of equal counts: n (ticks), v_mean, return_mean, lo, hi (interval of return_mean).
     ece: mean over ticks of |v_mean - return_mean| of their bin.  bias: mean of V minus return.
-    slope, intercept: least squares of return on V.
+    slope, intercept: least squares of return on V.  intervals: of ece, slope and intercept.
     """
 
     table: pl.DataFrame
@@ -210,6 +241,7 @@ class Calibration:
     bias: Estimate
     slope: float
     intercept: float
+    intervals: dict[str, tuple[float, float]]
 
 
 def calibration(
@@ -226,40 +258,82 @@ def calibration(
         raise DataError("No tick has a known return.", "Analyse with the returns of the recorded episodes.")
     v, g = (known[c].to_numpy().astype(np.float64) for c in ("v", "mc_return"))
     _, episode = np.unique(known["episode"].to_numpy(), return_inverse=True)
-    edges = np.unique(np.quantile(v, np.linspace(0, 1, bins + 1)[1:-1]))
-    index = np.searchsorted(edges, v, "right")
-    rows, ece = [], 0.0
+    index = _bins(v, bins)
+    rows = []
     for j in np.unique(index):
         m = index == j
         sums = _per_episode(episode[m], g[m], episode.max() + 1)
         counts = _per_episode(episode[m], np.ones(m.sum()), episode.max() + 1)
         mean, _ = ratio_estimate(sums, counts, rng=rng, resamples=resamples)
         rows.append((int(m.sum()), float(v[m].mean()), mean.value, mean.lo, mean.hi))
-        ece += m.mean() * abs(v[m].mean() - mean.value)
     table = pl.DataFrame(rows, schema=["n", "v_mean", "return_mean", "lo", "hi"], orient="row")
     sums = _per_episode(episode, v - g, episode.max() + 1)
     counts = _per_episode(episode, np.ones(v.size), episode.max() + 1)
     bias, _ = ratio_estimate(sums, counts, rng=rng, resamples=resamples)
+    alone = rng.spawn(3)
+    intervals = {
+        "ece": drawn_interval(lambda i: _ece(v[i], g[i], bins), episode, rng=alone[0]),
+        "slope": drawn_interval(lambda i: _line(v[i], g[i])[0], episode, rng=alone[1]),
+        "intercept": drawn_interval(lambda i: _line(v[i], g[i])[1], episode, rng=alone[2]),
+    }
+    return Calibration(table, _ece(v, g, bins), bias, *_line(v, g), intervals)
+
+
+def _bins(v: F64, bins: int) -> NDArray[np.intp]:
+    """Return the bin of each value, bins of equal counts."""
+    edges = np.unique(np.quantile(v, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, v, "right")
+
+
+def _ece(v: F64, g: F64, bins: int) -> float:
+    off = np.abs(np.bincount(_bins(v, bins), v - g))
+    return float(off.sum() / v.size)
+
+
+def _line(v: F64, g: F64) -> tuple[float, float]:
     spread = ((v - v.mean()) ** 2).sum()
     slope = float(((v - v.mean()) * (g - g.mean())).sum() / spread) if spread > 0 else float("nan")
-    return Calibration(table, float(ece), bias, slope, float(g.mean() - slope * v.mean()))
+    return slope, float(g.mean() - slope * v.mean())
 
 
-def ensemble_spread(traces: pl.DataFrame) -> tuple[float | None, float | None]:
-    """Return how much the critics of the ensemble differ, and whether they differ where they are wrong.
+@dataclass(frozen=True)
+class Spread:
+    """How much the critics of an ensemble differ, and whether they differ where they are wrong.
 
-    First: mean standard deviation over the ensemble, in standard deviations of Q.  Second: Spearman's correlation
-    over ticks of that spread with |Q - return|.  None where a critic has no ensemble or Q does not vary.
+    size: mean standard deviation over the ensemble, in standard deviations of Q.  error: Spearman's correlation over
+    ticks of that spread with |Q - return|, None where no return is known.
     """
+
+    size: Estimate
+    error: Estimate | None
+
+
+def ensemble_spread(traces: pl.DataFrame, *, rng: np.random.Generator) -> Spread | None:
+    """Return the spread of the ensemble; None where a critic has no ensemble or Q does not vary."""
     check_traces(traces)
     known = traces.filter(pl.col("q").is_finite() & pl.col("q_std").is_finite())
-    scale = float(np.std(known["q"].to_numpy())) if known.height else 0.0
-    if scale == 0 or not (known["q_std"] > 0).any():
-        return None, None
-    judged = known.filter(pl.col("mc_return").is_finite())
-    error = (judged["q"] - judged["mc_return"]).abs().to_numpy()
-    spread = float(known["q_std"].to_numpy().mean()) / scale
-    return spread, spearman(judged["q_std"].to_numpy(), error) if judged.height > 2 else None
+    q, std = (known[c].to_numpy().astype(np.float64) for c in ("q", "q_std"))
+    if not q.size or q.std() == 0 or not (std > 0).any():
+        return None
+
+    def size(i: NDArray[np.intp]) -> float:
+        return float(std[i].mean() / q[i].std()) if q[i].std() > 0 else float("nan")
+
+    episodes = known["episode"].to_numpy()
+    n = len(np.unique(episodes))
+    first, second = rng.spawn(2)
+    everything = np.arange(q.size)
+    whole = Estimate(size(everything), *drawn_interval(size, episodes, rng=first), n)
+    judged = np.flatnonzero(known["mc_return"].is_finite().to_numpy())
+    if judged.size < 3:
+        return Spread(whole, None)
+    error = np.abs(q - known["mc_return"].to_numpy())[judged]
+
+    def related(i: NDArray[np.intp]) -> float:
+        return spearman(std[judged][i], error[i])
+
+    lo, hi = drawn_interval(related, episodes[judged], rng=second)
+    return Spread(whole, Estimate(related(np.arange(judged.size)), lo, hi, n))
 
 
 def _per_episode(episode: NDArray[np.intp], x: F64, episodes: int) -> F64:
