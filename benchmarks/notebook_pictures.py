@@ -67,6 +67,7 @@ def picture(browser: Any, address: str, width: int, dark: bool = False) -> bytes
     )
     page.set_viewport_size({"width": width, "height": min(int(height) + 40, TALLEST)})
     page.wait_for_timeout(700)
+    page.wait_for_function("() => !document.querySelector('.marimo-output-stale, .marimo-output-loading')")
     shot: bytes = page.screenshot()
     page.close()
     return shot

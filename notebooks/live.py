@@ -68,7 +68,7 @@ def _(now):
         mo.stat(f"{_alone / max(1, _e.height):.0%}", label="success without help", bordered=True),
         mo.stat(f"{_share:.0%}", label="human share", bordered=True),
     ]
-    mo.hstack(_stats, widths="equal", wrap=True)
+    mo.hstack(_stats, justify="start", gap=1, wrap=True)
     return
 
 

@@ -1,7 +1,4 @@
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +41,6 @@ def html(outputs) -> str:
     return "".join(getattr(o, "text", "") for o in outputs)
 
 
-def python(*args: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
-
-
 def test_it_runs_on_a_folder_and_shows_its_numbers(run):
     outputs, names = notebook().app.run(defs={"folder": read_folder(run)})
     page = html(outputs)
@@ -84,10 +74,3 @@ def test_one_outcome_is_said_and_not_an_error(run):
     assert "All 4 episodes succeeded" in page
     assert "no picture of this episode" in page
     assert names["pick"].value == 1
-
-
-def test_it_exports_to_html(run, tmp_path):
-    out = tmp_path / "page.html"
-    done = python("-m", "marimo", "export", "html", str(NOTEBOOK), "-o", str(out), "--", "--run", str(run))
-    assert done.returncode == 0, done.stderr
-    assert "AUROC exceeds 0.8" in out.read_text(encoding="utf-8")
