@@ -185,11 +185,15 @@ def test_a_device_that_is_not_ready(wrong: str, says: str) -> None:
     assert says in steps["device cap"].detail
 
 
-def test_a_robot_that_fails_is_a_step_that_failed() -> None:
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [("nan", "measured numbers that are not finite"), ("observe", "OSError: the cable is out")],
+)
+def test_a_robot_that_fails_is_a_step_that_failed(broken: str, says: str) -> None:
     clock = FakeClock()
-    rig = Rig(clock, broken="nan")
+    rig = Rig(clock, broken=broken)
     robot = GuardedRobot.from_profile(rig, ONE_CAMERA, clock=clock)
     done = walk(robot, ONE_CAMERA, [], Companion(), clock=clock, wait=clock.sleep)
     steps = {step.name: step for step in done}
-    assert "measured numbers that are not finite" in steps["robot"].detail
+    assert says in steps["robot"].detail
     assert steps["stop"].state == "skipped"

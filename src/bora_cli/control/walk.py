@@ -6,6 +6,7 @@ pictures, and what came of it is written down.  The only motion is the stop test
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Reading, Robot, Target
 from bora_cli.types import U8
 
+LOGGER = logging.getLogger(__name__)
 STOP_STEPS = 12
 """Ticks for which the stop test moves up."""
 STOP_STEP_M = 0.004
@@ -98,7 +100,10 @@ def walk(
     if not all(safe):
         yield Step("stop", "skipped", "nothing moves before limits, robot and emergency stop are well")
         return
-    yield _tried("stop", _stop, robot, profile, companion, clock, wait)
+    try:
+        yield _tried("stop", _stop, robot, profile, companion, clock, wait)
+    finally:
+        robot.hold()
 
 
 def _tried(name: str, step: Callable[..., tuple[bool | None, str]], *given: Any) -> Step:
@@ -106,6 +111,9 @@ def _tried(name: str, step: Callable[..., tuple[bool | None, str]], *given: Any)
         fine, detail = step(*given)
     except BoraError as error:
         return Step(name, "fail", str(error))
+    except Exception as error:  # whatever a driver raises belongs into the record
+        LOGGER.exception("The step '%s' of the walk failed", name)
+        return Step(name, "fail", f"{type(error).__name__}: {error}")
     return Step(name, "skipped" if fine is None else "ok" if fine else "fail", detail)
 
 
@@ -267,7 +275,6 @@ def _stop(
             return False, f"after the stop by {way} it went on: {1e3 * creep:.1f} mm"
         path = float(np.linalg.norm(rest.position - stopped.position))
         told.append(f"{way}: at rest after {1e3 * path:.1f} mm more")
-    robot.hold()
     return True, "; ".join(told)
 
 
