@@ -95,11 +95,11 @@ def test_two_processes_learn_what_one_learns(demos: Path, toy_backbone: Path, tm
     outs = []
     for share in parallel.KINDS:
         outs.append(tmp_path / share)
-        work = partial(train, "bora", out=outs[-1], adapt="full", share=share, **options)
+        work = partial(train, "bora", out=outs[-1], adapt="full,recompute", share=share, **options)
         assert together(2, work) == [0, 0]
         about = json.loads((tmp_path / f"{share}.run" / "run.json").read_text())
         assert (about["starts"][0]["processes"], about["ended"]) == (2, "finished")
-    same(demos, toy_backbone, tmp_path, "bora", "full", *outs)
+    same(demos, toy_backbone, tmp_path, "bora", "full,recompute", *outs)
 
 
 def test_two_processes_that_are_killed_go_on(
@@ -146,6 +146,14 @@ def test_what_cannot_be_shared_is_refused(
     ):
         train("bc_interventions", **options)
     assert not any(tmp_path.iterdir())
+
+
+def test_every_process_has_its_own_gpu_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parallel.device() == torch.device("cpu") or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parallel.device() == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert parallel.device() == torch.device("cuda:3")
 
 
 def test_alone_nothing_is_shared() -> None:

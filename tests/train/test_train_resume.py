@@ -88,7 +88,9 @@ def test_a_run_killed_in_every_phase_ends_as_one_that_was_not(
     assert weights(out) == weights(tmp_path / "whole")
     metrics = [(tmp_path / f"{name}.run" / "metrics.jsonl").read_text() for name in ("whole", "broken")]
     assert metrics[0] == metrics[1]
-    assert {json.loads(line)["phase"] for line in metrics[0].splitlines()} >= set(phases)
+    logged = {json.loads(line)["phase"] for line in metrics[0].splitlines()}
+    assert logged >= set(phases)
+    assert ("improve probe" in logged) == ("adapt" in PHASES[case][0])
     folder = tmp_path / "broken.run"
     about = json.loads((folder / "run.json").read_text())
     assert (len(about["starts"]), about["ended"]) == (len(phases) + 1, "finished")

@@ -13,6 +13,7 @@ from bora_cli.algos.bora_offline import OfflineConfig
 from bora_cli.checkpoint import code_hash, load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, TrainingDiverged
+from bora_cli.evaluate.evaluate import checkpoint_hash
 from bora_cli.train.alarms import alarms
 from bora_cli.train.offline import train
 from bora_cli.train.steps import MEAN_OF, Watch, adamw, step
@@ -114,6 +115,8 @@ def test_alarms_know_expectiles_rewards_and_phases() -> None:
     probe = rows("critic probe", q_over=[0.5], demo_rand_gap=[-0.1], ens_ratio=[1.0])
     assert [said.split()[4] for said in alarms(probe, config)] == ["q_over", "demo_rand_gap", "ens_ratio"]
     assert len(alarms(probe, config, unit=10.0)) == 2
+    assert alarms(rows("improve probe", rep_drift=[0.2]), config) == []
+    assert "no longer says" in alarms(rows("improve probe", rep_drift=[0.4]), config)[0]
     weighted = rows("clone", ess=[0.05] * 3, w_clipped=[0.5] * 3)
     assert len(alarms(weighted, config)) == 2
 
@@ -185,6 +188,13 @@ def test_a_run_says_what_made_it(toy_policy: Path, toy_demos: Path) -> None:
     (start,) = about["starts"]
     assert start["code"] == code_hash() == json.loads((toy_policy / "config.json").read_text())["code"]
     assert {"torch", "numpy", "python"} <= set(start["versions"])
+    digest, file = checkpoint_hash(toy_policy), toy_policy / "config.json"
+    text = file.read_text()
+    file.write_text(text.replace(start["code"], "0" * 12))
+    assert (
+        checkpoint_hash(toy_policy) == digest
+    )  # the same weights from another state of the code are the same policy
+    file.write_text(text)
     job = about["job"]
     assert job["backbone"] == load_trained(toy_policy).backbone_hash
     assert job["settings"]["cp"]["updates"] == 16

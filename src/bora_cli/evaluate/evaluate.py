@@ -25,7 +25,7 @@ from bora_cli.types import Episode, content_hash
 
 Progress = Callable[[str, int, int], None]
 
-CIRCUMSTANCES = ("seconds", "data", "init", "online_data")
+CIRCUMSTANCES = ("seconds", "data", "init", "online_data", "held_out")
 """What a checkpoint says about its making that does not make it another policy."""
 
 
@@ -99,9 +99,10 @@ class EvalResult:
 def checkpoint_hash(path: Path) -> str:
     """Return a short hash of everything a policy is.
 
-    How long its training took and where its data and its backbone lay are not part of it; their hashes are.
+    How long its training took, where its data and its backbone lay, and which state of the code made it are not part
+    of it; the hashes of data and backbone are.
     """
-    config = read_config(path)
+    config = {k: v for k, v in read_config(path).items() if k != "code"}
     facts = {k: v for k, v in config.get("provenance", {}).items() if k not in CIRCUMSTANCES}
     backbone = config.get("backbone", {}).get("hash")
     files = sorted(Path(path).glob("*.safetensors"))

@@ -53,6 +53,13 @@ def rules(config: OfflineConfig, unit: float) -> list[Rule]:
         ),
         Rule("improve", "clip_fraction", 0.0, 0.5, "most ratios are clipped: the policy moves too fast"),
         Rule("improve", "ratio_p99", 0.0, 3.0, "the policy moves too fast between two snapshots"),
+        Rule(
+            "improve probe",
+            "rep_drift",
+            -np.inf,
+            0.3,
+            "the backbone no longer says what it was pre-trained to say",
+        ),
         Rule("clone", "ess", 0.1, 1.0, "few ticks carry all the weight"),
         Rule("clone", "w_clipped", 0.0, 0.2, "many weights are clipped"),
     ]

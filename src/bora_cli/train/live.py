@@ -30,6 +30,8 @@ from bora_cli.types import U8
 log = logging.getLogger(__name__)
 TRIED = 32
 """Most rows of the batch on which float32 and bfloat16 are timed."""
+DRIFT_ROWS = 64
+"""Ticks on which tokens before and after training are compared."""
 
 
 class Encoder(nn.Module):
@@ -97,7 +99,7 @@ class LiveTokens:
         """
         with in_bf16(self.backbone.model.device, self.how.bf16):
             z = self.encoder(*seen)
-        return replace(batch, z=parallel.together(z))
+        return replace(batch, z=parallel.together(z.cpu()))
 
     def step(self, share: float, clip: float) -> None:
         """Take a clipped step with the gradients that are there, at `share` of the peak rate, and forget them."""
@@ -111,9 +113,10 @@ class LiveTokens:
     def put_together(self) -> None:
         """End the training: where weights are in pieces, give every process a whole backbone again."""
         if self.cut and self.reload is not None:
-            pieces = trained_state(self.backbone, self.how)
+            pieces, device = trained_state(self.backbone, self.how), self.backbone.model.device
             self.backbone = self.reload()
-            restore(self.backbone, self.how, {k: parallel.whole(v) for k, v in pieces.items()})
+            restore(self.backbone, self.how, {k: parallel.whole(v).cpu() for k, v in pieces.items()})
+            self.backbone.to(device)
             self.cut = False
 
     def _seconds(self, bf16: bool) -> float:
@@ -130,6 +133,15 @@ class LiveTokens:
             taken.append(time.perf_counter() - started)
         self.optimizer.zero_grad(set_to_none=True)
         return min(taken)
+
+    def drift(self, before: Tensor) -> float:
+        """Return 1 minus the mean cosine between tokens of some ticks now and before training, [M, N, W]."""
+        rows = np.unique(np.linspace(0, len(before) - 1, min(len(before), DRIFT_ROWS)).astype(np.int64))
+        now = encode(self.backbone, self.pixels[rows], [self.prompts[i] for i in rows])
+        cosine = nn.functional.cosine_similarity(
+            torch.from_numpy(now).float(), before[torch.from_numpy(rows)].float(), dim=-1
+        )
+        return 1.0 - float(cosine.mean())
 
     def encoded(self, buffer: Buffer) -> Buffer:
         """Return a buffer with the tokens that the backbone gives now, clean views only."""

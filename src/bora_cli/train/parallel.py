@@ -32,13 +32,22 @@ def started() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def device() -> torch.device:
+    """Return where a backbone computes: on this process's GPU, if the machine has some."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, and leave them at the end; alone, do nothing."""
     if started() < 2 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo")
+    if device().type == "cuda":
+        torch.cuda.set_device(device())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device().type == "cuda" else "gloo")
     try:
         yield
     finally:

@@ -198,4 +198,6 @@ def improve(
             look_at_held_out(phase, averaged, cp)
     if live is not None:
         live.put_together()
+        drift = {"rep_drift": live.drift(run.buffer.tokens[0])}
+        run.tracker.log("improve probe", config.updates, drift)
     return averaged

@@ -155,6 +155,8 @@ def prepare(asked: Request) -> Prepared:
             f"{asked.init} was trained on backbone {warm.backbone_hash}, not on {source} ({vlm.hash}).",
             "Give the same --backbone, or leave out --init.",
         )
+    if source != TINY:  # the shipped one is fast enough on a CPU, where it gives the same tokens everywhere
+        vlm.to(parallel.device())
     spec = policy_spec(
         first, vlm.cameras, DDIM_STEPS if asked.method == "diffusion" else settings.offline.steps
     )

@@ -93,7 +93,7 @@ def content_of(dataset: Dataset) -> str:
 def encode(backbone: Backbone, images: U8, prompts: list[str]) -> F16:
     """Return float16 tokens [n, N, W] of images uint8 [n, C, h, w, 3]."""
     parts = [
-        backbone.encode(images[i : i + BATCH], prompts[i : i + BATCH]).numpy().astype(np.float16)
+        backbone.encode(images[i : i + BATCH], prompts[i : i + BATCH]).cpu().numpy().astype(np.float16)
         for i in range(0, len(images), BATCH)
     ]
     return np.concatenate(parts)
