@@ -284,6 +284,31 @@ CASES: dict[str, tuple[str, Damage, str]] = {
         vectors("action.human", put((5, 1), np.nan)),
         "action.human has 1 NaN at tick 5",
     ),
+    "residual lies": (
+        "png",
+        vectors("action.residual", put((2, 0), 0.5)),
+        "action.residual is [0.5 nan nan] at tick 2; expected [nan nan nan]",
+    ),
+    "residual narrow": (
+        "png",
+        vectors("action.residual", lambda r: r[:, :2]),
+        "Column action.residual is float32",
+    ),
+    "no residual": ("png", table(DATA, lambda t: t.drop_columns("action.residual")), "action.residual"),
+    "no clock": ("png", table(DATA, lambda t: t.drop_columns("wall_ns")), "wall_ns"),
+    "clock in seconds": (
+        "png",
+        column(DATA, "wall_ns", lambda c: pc.divide(pc.cast(c, "float64"), 1e9)),
+        "Column wall_ns is float64 with 1 numbers per tick; expected int64",
+    ),
+    "clock unknown": ("png", column(DATA, "monotonic_ns", lambda c: pa.nulls(len(c), c.type)), "holds nulls"),
+    "later columns": ("png", key("columns", ["wall_ns", "mood"]), "columns has 'mood'; expected some of"),
+    "columns no list": ("png", key("columns", 7), "columns is 7; expected a list of distinct names"),
+    "columns not told": (
+        "png",
+        without("columns"),
+        "meta/info.json lists other features than meta/bora.json",
+    ),
     "log weight": ("png", values(LOG, "lam", put(0, np.nan)), "NaN or infinite numbers in 'lam'"),
     "log executed": (
         "png",
