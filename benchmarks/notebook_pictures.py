@@ -58,8 +58,9 @@ def picture(browser: Any, address: str, width: int, dark: bool = False) -> bytes
         color_scheme="dark" if dark else "light",
         device_scale_factor=1 if width == WIDE else 1.5,
     )
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(address)
-    page.wait_for_selector("svg.plot", timeout=1000 * PATIENCE)
+    page.wait_for_selector("svg.plot")
     page.wait_for_timeout(2500)
     height = page.evaluate(
         "() => Math.max(document.body.scrollHeight,"
@@ -100,12 +101,12 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="directory for NAME.webp and NAME-narrow.webp"
     )
-    parser.add_argument("--only", choices=tuple(NOTEBOOKS), help="one notebook")
+    parser.add_argument("--only", nargs="+", choices=tuple(NOTEBOOKS), help="some notebooks")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     given = parser.parse_args()
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
-        for name in [given.only] if given.only else NOTEBOOKS:
+        for name in given.only or NOTEBOOKS:
             with served(name) as address:
                 for width, suffix in ((WIDE, ""), (NARROW, "-narrow")):
                     size = write(picture(browser, address, width), given.out / f"{name}{suffix}.webp")
