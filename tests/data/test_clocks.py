@@ -17,6 +17,8 @@ from bora_cli.data.check import check
 from bora_cli.data.content import episode_hash
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import read_json
+from bora_cli.data.foreign import ImportOptions, import_source
+from bora_cli.data.lerobot import LeRobotDataset
 from bora_cli.data.repair import repair
 from bora_cli.data.schema import ADDED, DATA_PATH, EPISODE_PATH, INFO, NAMED, RESIDUAL, STATS, episode_file
 from bora_cli.data.select import delete, merge
@@ -132,6 +134,18 @@ def test_merging_old_with_new_fills_in_what_follows_and_says_what_nobody_knows(t
     assert hash_of(both, 0) == hash_of(both, 1) == hash_of(old, 0)
     rows = [pq.read_schema(episode_file(both.root, EPISODE_PATH, i)) for i in (0, 1)]
     assert {*rows[0].names} == {*rows[1].names}
+
+
+def test_an_import_keeps_clocks_that_its_source_has(tmp_path: Path) -> None:
+    made = timed()
+    theirs = make(tmp_path / "theirs", made).root
+    (theirs / "meta/bora.json").unlink()  # what others see of it
+    options = ImportOptions(spec=SPEC)
+    mine = import_source(LeRobotDataset.open(theirs), tmp_path / "mine", options, kind="LeRobot v3.0")
+    found = mine.episode(0)
+    assert np.array_equal(np.asarray(found.wall_ns), np.asarray(made.wall_ns))
+    assert np.array_equal(np.asarray(found.monotonic_ns), np.asarray(made.monotonic_ns))
+    assert check(mine.root) == []
 
 
 def clock(name: str, make_values: Any) -> Any:
