@@ -40,8 +40,8 @@ def decision_at(episode: Episode) -> tuple[I64, I64]:
 def residual_at(episode: Episode) -> F32:
     """Return what the residual added to the frozen policy's action at each tick, float32 [T, A], physical units.
 
-    It is part of `proposed`: what is left of it without the residual is the frozen policy's.  NaN where no decision
-    covers the tick, whoever drove.
+    `proposed` is the frozen policy's action and this, within the limits.  NaN where no decision covers the tick,
+    whoever drove.
     """
     added = np.full(episode.action.shape, np.nan, np.float32)
     for decision in episode.decisions:  # a later one takes the ticks over
