@@ -82,22 +82,35 @@ def test_a_task_too(task: str) -> None:
 
 
 def test_what_is_changed_by_hand_is_seen() -> None:
-    _, model, data = world(np.random.default_rng(4), 5, 3)
+    spec = mujoco.MjSpec()
+    spec.worldbody.add_light(pos=[0, 0, 3], dir=[0.3, 0, -1])
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[1, 1, 0.1])
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.2, 0, 0], pos=[0.4, 0, 0.3])
+    body = spec.worldbody.add_body(pos=[-0.4, 0, 0.5])
+    body.add_freejoint()
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CAPSULE, size=[0.1, 0.2, 0])
+    spec.worldbody.add_camera(pos=[0, 0, 2])
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
     painter = RayPainter()
     before = painter.paint(model, data, 0, SIZE, False)
     changes = (
         lambda: model.geom_rgba.__setitem__((slice(None), 0), 0.9),
         lambda: model.light_diffuse.__setitem__(slice(None), 0.1),
-        lambda: model.geom_pos.__iadd__(0.1),
+        lambda: model.geom_pos.__setitem__((1, 1), 0.3),
+        lambda: model.geom_rgba.__setitem__((1, 3), 0.0),
+        lambda: model.geom_group.__setitem__(2, 5),
+        lambda: model.geom_rgba.__setitem__((1, 3), 1.0),
         lambda: model.cam_fovy.__setitem__(0, 70.0),
         lambda: model.cam_pos.__setitem__((0, 0), 0.1),
     )
-    for change in changes:
+    for number, change in enumerate(changes):
         change()
         mujoco.mj_forward(model, data)
         assert_same(painter, model, data)
         after = painter.paint(model, data, 0, SIZE, False)
-        assert (after != before).any()
+        assert (after != before).any(), number
         before = after
 
 

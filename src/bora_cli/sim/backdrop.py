@@ -44,7 +44,7 @@ class Backdrop:
             self._copy, self._state = self._alone(model, data)
 
     def fits(self, model: Any, data: Any) -> bool:
-        """Return whether it is of this model, and nothing that rests was moved by hand."""
+        """Return whether it is of this model, and nobody moved, showed or hid a geom by hand."""
         return model is self._model and self._pose(model, data) == self._stands
 
     def shoot(self, origin: NDArray[np.float64], directions: NDArray[np.float64], far: float) -> Hits:
@@ -76,7 +76,8 @@ class Backdrop:
 
     def _pose(self, model: Any, data: Any) -> bytes:
         arrays = (data.geom_xpos, data.geom_xmat, model.geom_size)
-        return b"".join(array[self._geoms].tobytes() for array in arrays)
+        shown = model.geom_group.tobytes() + _alpha(model).tobytes()
+        return shown + b"".join(array[self._geoms].tobytes() for array in arrays)
 
     def _alone(self, model: Any, data: Any) -> tuple[Any, Any]:
         spec = mujoco.MjSpec()
