@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bora_cli.analysis.live import FORGOTTEN_SECONDS, TAIL, last_words
+from bora_cli.analysis.live import FORGOTTEN_SECONDS, TAIL, last_words, read_live
 from bora_cli.cli import console
 from bora_cli.cli.app import main
 from bora_cli.control.telemetry import LIVE, Telemetry
@@ -182,3 +183,12 @@ EMPTY: dict[str, Any] = {
     "done": False,
     "warnings": [],
 }
+
+
+def test_whoever_records_is_not_held_up_by_who_looks_on(
+    run: Path, toy_demos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking takes no lock: an append that found one taken would end the recording."""
+    shutil.copytree(toy_demos, run / "episodes")
+    monkeypatch.setattr("bora_cli.data.files.fcntl.flock", lambda *_: pytest.fail("a lock was asked for"))
+    assert console.totals(read_live(run))["episodes"] == 8

@@ -19,8 +19,9 @@ import polars as pl
 from bora_cli.analysis.online import EPISODES, RUN, committed, read_metrics, read_online, read_rounds
 from bora_cli.analysis.summary import Round
 from bora_cli.control.telemetry import LIVE
-from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import read_json
+from bora_cli.data.row_index import read_rows
+from bora_cli.data.rows import count_episodes
 from bora_cli.errors import DataError
 from bora_cli.types import Controller
 
@@ -96,6 +97,7 @@ def read_live(path: Path) -> Live:
 
 
 def _episodes(root: Path) -> pl.DataFrame:
+    """Return the episodes that are committed; asks nothing that whoever appends could be held up by."""
     if not (root / "meta" / "info.json").is_file():
         return pl.DataFrame(schema=EPISODES)
     rows = [
@@ -110,7 +112,7 @@ def _episodes(root: Path) -> pl.DataFrame:
             "lam": None,
             "finished": committed(root, row.index),
         }
-        for row in Dataset.open(root).rows()
+        for row in read_rows(root, count_episodes(root), False)
     ]
     return pl.DataFrame(rows, schema=EPISODES)
 

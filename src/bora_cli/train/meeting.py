@@ -19,6 +19,7 @@ from typing import Literal
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import write_json
 from bora_cli.data.lease import Lease
+from bora_cli.data.rows import count_episodes
 from bora_cli.errors import BoraError, CorruptEpisode, DataError
 from bora_cli.evaluate.evaluate import checkpoint_hash
 from bora_cli.types import Episode
@@ -87,18 +88,20 @@ def weights_after(out: Path, finished: int, base: Path, wait: Wait) -> Path:
 
 
 def round_of(out: Path, index: int, episodes: int, wait: Wait) -> list[Episode]:
-    """Return a round's episodes without images, once all of them are there and can be read.  index: from 1."""
+    """Return a round's episodes without images, once all of them are there and can be read.  index: from 1.
+
+    The dataset is opened only then: opening one looks for leftovers, which whoever appends should not be met with.
+    """
     first, last = (index - 1) * episodes, index * episodes
     while True:
-        present = 0
+        present = min(count_episodes(out / "episodes"), last)
         reason = ""
-        try:
-            dataset = Dataset.open(out / "episodes")
-            present = min(len(dataset), last)
-            if present == last:
+        if present == last:
+            try:
+                dataset = Dataset.open(out / "episodes")
                 return [dataset.episode(i, images=False) for i in range(first, last)]
-        except CorruptEpisode as error:
-            reason = f"; {error.message}"
-        except DataError:  # no episode has come yet
-            pass
+            except CorruptEpisode as error:
+                reason = f"; {error.message}"
+            except DataError:  # what it is has not arrived yet
+                pass
         wait(f"episodes of round {index}: {max(0, present - first)} of {episodes} are there{reason}")
