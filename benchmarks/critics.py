@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,11 @@ import polars as pl
 
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
+from bora_cli.analysis.folder import read_folder
 from bora_cli.analysis.recordings import load_recordings
 from bora_cli.analysis.scorers import scorer_of
+from bora_cli.analysis.style import png
+from bora_cli.analysis.trace_figures import value_traces
 from bora_cli.checkpoint import load_trained
 from bora_cli.evaluate.collect import collect
 from bora_cli.evaluate.evaluate import evaluate
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/offline"))
     parser.add_argument("--rollouts", default="", help="judge these recordings instead")
     parser.add_argument("--name", default="analysis", help="folder of the analyses, beside the policies")
-    parser.add_argument("--figures", type=Path, help="copy the value traces of the first seed there")
+    parser.add_argument("--figures", type=Path, help="draw the value traces of the first seed there")
     arguments = parser.parse_args()
     with Workers(arguments.workers) as pool:
         for task in arguments.tasks:
@@ -59,12 +61,9 @@ def main() -> None:
                 s: judged(arguments.out / f"{task}-{s}", task, s, arguments, pool) for s in arguments.seeds
             }
             print(asked(task, found), tried(found), sep="\n", flush=True)
-            if arguments.figures is not None:
-                first = arguments.out / f"{task}-{arguments.seeds[0]}" / arguments.name
-                for method in arguments.methods:
-                    shutil.copyfile(
-                        first / method / "value_traces.png", arguments.figures / f"critic-{method}.png"
-                    )
+            for method in arguments.methods if arguments.figures is not None else ():
+                folder = arguments.out / f"{task}-{arguments.seeds[0]}" / arguments.name / method
+                (arguments.figures / f"critic-{method}.png").write_bytes(pictured(folder))
 
 
 def judged(
@@ -117,6 +116,13 @@ def executed(
         file.write_text(json.dumps(asdict(counted)))
     numbers: dict[str, Any] = json.loads(file.read_text())
     return numbers
+
+
+def pictured(folder: Path) -> bytes:
+    """Return the values along successes and failures of an analysis, with pictures of a success, as PNG."""
+    read = read_folder(folder)
+    shown = min(e for e in read.thumbnails if read.traces.filter(pl.col("episode") == e)["success"][0])
+    return png(value_traces(read.traces, episode=shown, frames=read.strip(shown)), dpi=120)
 
 
 def asked(task: str, found: dict[int, dict[str, dict[str, Any]]]) -> str:

@@ -20,10 +20,13 @@ from typing import Any
 from bora_cli.cli.notebook import NOTEBOOKS, arguments
 
 WIDE, NARROW = 1280, 480
-TALLEST = 2600
+TALLEST = 3300
 """Pixels of a page that are kept."""
 LARGEST = 150_000
 PATIENCE = 180.0
+IDLE = """() => !document.querySelector(
+    '[data-testid=loading-indicator], .marimo-output-stale, .marimo-output-loading')"""
+"""Whether marimo computes nothing, and shows nothing that it is about to replace."""
 
 
 @contextmanager
@@ -62,13 +65,14 @@ def picture(browser: Any, address: str, width: int, dark: bool = False) -> bytes
     page.goto(address)
     page.wait_for_selector("svg.plot")
     page.wait_for_timeout(2500)
+    page.wait_for_function(IDLE)
     height = page.evaluate(
         "() => Math.max(document.body.scrollHeight,"
         " ...[...document.querySelectorAll('*')].map(e => e.scrollHeight > e.clientHeight + 50 ? e.scrollHeight : 0))"
     )
     page.set_viewport_size({"width": width, "height": min(int(height) + 40, TALLEST)})
     page.wait_for_timeout(700)
-    page.wait_for_function("() => !document.querySelector('.marimo-output-stale, .marimo-output-loading')")
+    page.wait_for_function(IDLE)
     shot: bytes = page.screenshot()
     page.close()
     return shot

@@ -175,7 +175,10 @@ def draw(
     """Return the figures of an analysis by name; those that need both outcomes are left out where one is missing."""
     drawn: dict[str, Any] = {}
     shown = next(iter(frames), None)
-    strip = sorted(frames[shown].items())[:8] if shown is not None else []
+    taken = sorted(frames[shown].items()) if shown is not None else []
+    strip = [
+        taken[i] for i in np.unique(np.linspace(0, len(taken) - 1, min(8, len(taken))).round().astype(int))
+    ]
     drawn["value_traces"] = trace_figures.value_traces(traces, episode=shown, frames=strip)
     if summary.auroc:
         drawn["auroc"] = figures.auroc_over_time(summary.auroc, end=summary.auroc_end)
