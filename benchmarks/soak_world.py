@@ -40,11 +40,13 @@ WEIGHTS = "pointer.json"
 
 
 def soak_profile() -> HardwareProfile:
-    """Return the simulator's profile with limits on motion and all watchdogs."""
+    """Return the simulator's profile with the limits that `bora profile check` asks of a real robot's."""
     profile = load_profile("sim")
     more = {
         "acceleration": 2.0, "jerk": 40.0, "rotation_acceleration": 10.0, "rotation_jerk": 200.0,
-        "soft_start": 0.5, "watchdog_robot": 0.2, "watchdog_cameras": 0.3,
+        "soft_start": 0.5, "watchdog_robot": 0.2, "watchdog_cameras": 0.3, "cone_axis": (0.0, 0.0, -1.0),
+        "cone_angle": 0.8, "fingertips": ((0.0, 0.0, 0.04),), "fingertip_low": (0.2, -0.4, 0.0),
+        "fingertip_high": (0.8, 0.4, 0.6),
     }  # fmt: skip
     return profile.model_copy(update={"limits": profile.limits.model_copy(update=more)})
 

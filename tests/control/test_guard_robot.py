@@ -165,6 +165,33 @@ def test_over_any_time_it_stays_inside(moves: list[tuple[float, float, float, fl
         was = sent
 
 
+def test_a_driver_that_moves_its_target_by_itself_is_held(tmp_path: Path) -> None:
+    """As where an arm slips, and its controller draws the target after it."""
+    clock = FakeClock()
+    robot = FakeRobot(clock)
+    recorder = FlightRecorder(tmp_path, clock=clock)
+    guarded = GuardedRobot.from_profile(robot, PROFILE, clock=clock, recorder=recorder)
+    guarded.reset()
+    command = robot.command
+
+    def slips(target: Target, *, deadline: float) -> Target:
+        up = Target(target.position + np.array([0.0, 0.0, 0.046]), target.rotation, target.hand)
+        return command(up, deadline=deadline)
+
+    robot.command = slips  # type: ignore[method-assign]
+    clock.sleep(PROFILE.dt)
+    guarded.command(Target(MIDDLE, DOWN, OPEN), deadline=np.inf)
+    assert robot.holds == [clock.t]
+    assert guarded.changed[0] == "hold: the driver moved the target by 46 mm in one tick"
+    (flight,) = tmp_path.iterdir()
+    assert "moved the target by 46 mm" in flight.read_text()
+    robot.command = command  # type: ignore[method-assign]
+    clock.sleep(PROFILE.dt)
+    guarded.observe()
+    after = guarded.command(Target(MIDDLE, DOWN, OPEN), deadline=np.inf)
+    assert abs(after.position[2] - MIDDLE[2] - 0.046) < 0.002  # it goes on from there, softly
+
+
 def test_a_driver_that_clamps_is_believed() -> None:
     rig = Rig()
     rig.robot.broken = "clamps"

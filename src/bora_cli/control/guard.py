@@ -23,6 +23,8 @@ LOGGER = logging.getLogger(__name__)
 
 BURST = 2.0
 """Targets that may come without a pause between them; over any time one per tick, and these."""
+LEAP = 1.05
+"""Share of the largest step beyond which a target that the driver placed by itself stops the robot."""
 SAME = 1e-4
 """Largest difference (m, rad) between a target sent and the one accepted that counts as none."""
 
@@ -48,8 +50,9 @@ class GuardedRobot:
     What is commanded is a wish; what is returned is the target that was sent.  One command is one tick of the
     envelope, and more than one per tick of `dt` (and a short burst) is refused, so that limits per tick are limits per
     second.  A command that is late, not a number, or based on stale measurements brakes the robot to rest inside the
-    limits; commands that stop coming hold it.  Commands are late by the caller's deadline; a camera counts by how old
-    its image was when it was last looked at.  After any stop it starts softly.
+    limits; commands that stop coming hold it, and so does a driver that places its target farther away than a tick may
+    go.  Commands are late by the caller's deadline; a camera counts by how old its image was when it was last looked
+    at.  After any stop it starts softly.
 
     Raises LimitViolation if the robot stands outside its limits when it is reset or taken up after a hold.
     """
@@ -197,6 +200,10 @@ class GuardedRobot:
         sent = Target(new.position.copy(), new.rotation.copy(), new.hand.copy())
         accepted = self._robot.command(sent, deadline=now + self._watchdogs.command)
         self._state = self._after(new, sent, accepted)
+        leap = float(np.linalg.norm(accepted.position - state.position))
+        if leap > LEAP * self._envelope.translation.speed:
+            self.hold()  # the next command begins from where it stands
+            trouble = f"hold: the driver moved the target by {1e3 * leap:.0f} mm in one tick"
         names = tuple(name for name, where in changed.items() if bool(where))
         result = self._noted(target, accepted, (trouble, *names) if trouble else names)
         if trouble and not self._trouble and self._recorder is not None:
