@@ -15,15 +15,16 @@ import pytest
 from bora_cli.checkpoint import load_trained
 from bora_cli.errors import ConfigError, TrainingDiverged
 from bora_cli.train import clone as clone_module
+from bora_cli.train import folder
 from bora_cli.train import run as run_module
+from bora_cli.train.folder import is_interrupted
 from bora_cli.train.offline import train
 from bora_cli.train.run import Phase
 from toy_world import weights
 
-UPDATES = 6
-VALUES = ("value 1", "value 2", "value 3", "value 4")
+UPDATES = 4
 PHASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "bora": ({}, ("clone", "critic", *VALUES, "improve")),
+    "bora": ({}, ("clone", "critic", "value 2", "improve")),
     "decoupled": ({}, ("clone", "decoupled critic", "improve")),
     "bora, adapted": (
         {"adapt": "lora@2", "advantages": "q_minus_v"},
@@ -73,7 +74,7 @@ def test_a_run_killed_in_every_phase_ends_as_one_that_was_not(
     start(tmp_path / "whole")
     out = tmp_path / "broken"
     for phase in phases:
-        killed(start, out, phase, 2)
+        killed(start, out, phase, 1)
     assert not out.exists()
     steps: Counter[str] = Counter()
     real = Phase.step
@@ -91,10 +92,10 @@ def test_a_run_killed_in_every_phase_ends_as_one_that_was_not(
     logged = {json.loads(line)["phase"] for line in metrics[0].splitlines()}
     assert logged >= set(phases)
     assert ("improve probe" in logged) == ("adapt" in PHASES[case][0])
-    folder = tmp_path / "broken.run"
-    about = json.loads((folder / "run.json").read_text())
+    root = tmp_path / "broken.run"
+    about = json.loads((root / "run.json").read_text())
     assert (len(about["starts"]), about["ended"]) == (len(phases) + 1, "finished")
-    assert sorted(f.name for f in folder.iterdir()) == ["metrics.jsonl", "profile.json", "run.json"]
+    assert sorted(f.name for f in root.iterdir()) == ["metrics.jsonl", "profile.json", "run.json"]
 
 
 def test_what_was_not_saved_is_repeated_and_not_logged_twice(
@@ -105,7 +106,7 @@ def test_what_was_not_saved_is_repeated_and_not_logged_twice(
     start(tmp_path / "whole")
     monkeypatch.setattr(run_module, "SAVE_EVERY_S", 1e9)
     out = tmp_path / "broken"
-    killed(start, out, "value 2", 2)
+    killed(start, out, "value 2", 1)
     log = tmp_path / "broken.run" / "metrics.jsonl"
     with log.open("a") as file:
         file.write('{"phase": "value 2", "upd')
@@ -115,7 +116,10 @@ def test_what_was_not_saved_is_repeated_and_not_logged_twice(
 
 
 def test_an_interrupted_run_is_not_mixed_with_another(
-    trainer: Callable[..., Trainer], tmp_path: Path, toy_policy: Path
+    trainer: Callable[..., Trainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / "policy"
     killed(trainer("bora"), out, "critic", 1)
@@ -126,7 +130,11 @@ def test_an_interrupted_run_is_not_mixed_with_another(
         trainer("bora", seed=1)(out)
     with pytest.raises(ConfigError, match=r"something else: settings \{"):
         trainer("bora", updates=7)(out)
+    assert is_interrupted(out)
+    monkeypatch.setattr(folder, "code_hash", lambda: "changed")
     trainer("bora")(out)
+    assert "The code has changed since" in caplog.text
+    assert not is_interrupted(out)
     assert load_trained(out).provenance["seed"] == 0
     trainer("bora", seed=1)(
         out

@@ -121,6 +121,7 @@ def train_command(
     if init is not None:
         o.require_checkpoint(init)
     from bora_cli.data.files import claimed
+    from bora_cli.train.folder import folder_of, is_interrupted
     from bora_cli.train.offline import train
 
     ui = o.ui_of(ctx) if first else Ui(quiet=True)
@@ -140,6 +141,8 @@ def train_command(
         _show_plan(ui, method, asked, json)
     if dry_run:
         return
+    if is_interrupted(out):
+        ui.say(f"{folder_of(out)} holds an interrupted training; it goes on where it was saved.")
     with claimed(out) if first else nullcontext(), ui.progress() as progress:
         result = train(method, out=out, share=share, progress=progress, **asked)
     if not first:

@@ -35,6 +35,11 @@ def folder_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.run")
 
 
+def is_interrupted(out: Path) -> bool:
+    """Return whether the training of a checkpoint was interrupted and can go on."""
+    return _left(folder_of(out)) is not None
+
+
 class RunFolder:
     """A run directory that is open.  continued: whether an interrupted run goes on.
 
@@ -122,11 +127,8 @@ class RunFolder:
 
 def _interrupted(root: Path, job: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the starts of the interrupted run of this job, none if there is no run to go on with."""
-    file = root / "run.json"
-    if not file.is_file() or not any((root / "state").glob("*.safetensors")):
-        return []
-    before = json.loads(file.read_text())
-    if before["ended"] is not None:
+    before = _left(root)
+    if before is None:
         return []
     old = before["job"]
     differing = [k for k in {**old, **job} if old.get(k) != job.get(k)]
@@ -138,6 +140,15 @@ def _interrupted(root: Path, job: dict[str, Any]) -> list[dict[str, Any]]:
         )
     starts: list[dict[str, Any]] = before["starts"]
     return starts
+
+
+def _left(root: Path) -> dict[str, Any] | None:
+    """Return what run.json says of a run that was interrupted after it had saved something."""
+    file = root / "run.json"
+    if not file.is_file() or not any((root / "state").glob("*.safetensors")):
+        return None
+    about: dict[str, Any] = json.loads(file.read_text())
+    return about if about["ended"] is None else None
 
 
 def _short(value: Any) -> str:

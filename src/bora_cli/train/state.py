@@ -6,7 +6,7 @@ A run that is continued equals one that was not interrupted, bit for bit on the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,11 @@ def save_state(
 
     Of several processes all have to call it, and the first one writes.
     """
-    tensors = {
-        f"{name}/{k}": parallel.whole(v) for name, m in modules.items() for k, v in m.state_dict().items()
-    }
-    for number, optimizer in enumerate(_each(optimizers)):
-        for index, entry in optimizer.state_dict()["state"].items():
-            slots = {k: parallel.whole(torch.as_tensor(v)) for k, v in entry.items()}
-            tensors |= {f"optimizer{number}/{index}/{k}": v for k, v in slots.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _tensors(modules, optimizers):
+        whole = parallel.whole(tensor)
+        if parallel.first():  # nobody else has to have room for all of them
+            tensors[name] = whole.cpu()
     tensors["generator"] = generator.get_state()
     meta = {"update": update, "rng": rng.bit_generator.state, "job": dict(job)}
     if parallel.first():
@@ -78,6 +76,16 @@ def load_state(
     rng.bit_generator.state = meta["rng"]
     generator.set_state(tensors["generator"])
     return int(meta["update"])
+
+
+def _tensors(modules: Mapping[str, nn.Module], optimizers: Optimizers) -> Iterator[tuple[str, Tensor]]:
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            yield f"{name}/{key}", value
+    for number, optimizer in enumerate(_each(optimizers)):
+        for index, entry in optimizer.state_dict()["state"].items():
+            for slot, value in entry.items():
+                yield f"optimizer{number}/{index}/{slot}", torch.as_tensor(value)
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
