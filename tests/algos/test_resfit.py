@@ -125,7 +125,7 @@ def test_a_known_optimum_is_found() -> None:
     residual = actor()
     torch.manual_seed(0)
     critic = ChunkCritic(CriticConfig(sizes=SIZES, context="full", ensemble=2, width=64))
-    config = ResFiTConfig(critic_lr=1e-2, lr=1e-3, alone=0.6, delay=2, ensemble=2, lambda_l2=0.0)
+    config = ResFiTConfig(critic_lr=1e-2, lr=1e-3, alone=0.6, delay=2, ensemble=2, lambda_l2=0.0, reach=1.0)
     info = optimise(
         residual,
         critic,

@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["colect"], "No such command 'colect'. Did you mean 'collect'?"),
+        (["colllect"], "No such command 'colllect'. Did you mean 'collect'?"),
         (["collect", "--taks", "pick_toy"], "No such option: --taks (Possible options: --task)"),
         (
             ["collect", "--task", "pick_toi", "--out", "x"],

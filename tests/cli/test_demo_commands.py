@@ -21,7 +21,7 @@ LIBRARY = (
     "analysis.analyze.analyze",
     "analysis.run_report.report",
 )
-TALK = {"workers", "progress", "label"}
+TALK = {"workers", "progress", "label", "wait"}
 """Arguments that do not change a result."""
 KEYS = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]
 

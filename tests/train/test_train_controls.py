@@ -112,9 +112,8 @@ def test_the_td_bootstrap_asks_what_the_policy_in_use_would_do(toy_policy: Path,
     assert in_use.residual is not None
     unit = torch.from_numpy(base.spec.action.half_range) / base.actor.action.scale
     with torch.no_grad():
-        torch.testing.assert_close(
-            chunks[1] - chunks[0], unit * in_use.residual(z, s, chunks[0]), atol=1e-5, rtol=0
-        )
+        added = in_use.lam * unit * in_use.residual(z, s, chunks[0])
+        torch.testing.assert_close(chunks[1] - chunks[0], added, atol=1e-5, rtol=0)
 
 
 def test_stacked_rounds_begin_with_the_policy_in_use_and_are_saved(

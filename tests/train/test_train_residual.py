@@ -207,7 +207,8 @@ def test_the_control_must_start_from_the_policy_that_made_the_episodes(
 
 def test_unknown_method(base: Trained, online: Path, toy_demos: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"Unknown online method 'bara'\. Methods: bora, bc_interventions\."
+        ConfigError,
+        match=r"Unknown online method 'bara'\. Methods: bora, bc_interventions, hg_dagger, resfit\.",
     ):
         fit(base, online, toy_demos, method="bara")
 

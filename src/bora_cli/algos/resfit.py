@@ -3,15 +3,15 @@
 A control for the online phase with reinforcement alone: nobody's corrections are copied, no critic is inherited.  With
 E executed ticks per decision, executed actions a (float [B, E, A]), b = base chunk and pi = residual:
 
-    y  = sum_{i<e} gamma^i r_i + gamma^e (1 - d) min_{k in M} q_k'(x', b' + pi'(x', b') + noise)      M: a random pair
-    L_q  = sum_k <(q_k(x, a) - y)^2>
-    L_pi = - <mean_k q_k(x, b + pi(x, b))> / <|q|> + lambda_2 <|pi|^2>            every `delay`-th update
+    y  = sum_{i<e} gamma^i r_i + gamma^e (1 - d) min_{k in M} q_k'(x', b' + lam [pi'(x', b') + noise])
+    L_q  = sum_k <(q_k(x, a) - y)^2>                                              M: a random pair
+    L_pi = - <mean_k q_k(x, b + lam pi(x, b))> / <|q|> + lambda_2 <|pi|^2>        every `delay`-th update
 
 Source: Ankile et al. 2025 (ResFiT, arXiv 2509.19301): n-step targets, the minimum over a random subset of an ensemble
 (REDQ), its mean for the actor, layer norm in the critic, half of every batch from demonstrations, delayed actor, UTD 4.
 We differ: a residual per decision instead of per tick (tokens exist at decisions only), so n is the e ticks executed;
 the episodes are those of the rounds, with a person's takeovers as the only exploration, instead of noise on the robot;
-rewards are the recorded ones.
+rewards are the recorded ones; the size of the residual is penalised, without which it exploited the critic.
 """
 
 from __future__ import annotations
@@ -49,7 +49,13 @@ class ResFiTConfig(BaseModel):
     polyak: float = Field(default=0.01, gt=0, le=1, description="rate of the target networks")
     noise: float = Field(default=0.1, ge=0, description="spread of the target's noise, command units")
     noise_clip: float = Field(default=0.3, ge=0, description="and its largest size")
-    lambda_l2: float = Field(default=1e-3, ge=0, description="weight of the squared residual")
+    lambda_l2: float = Field(default=1.0, ge=0, description="weight of the squared residual")
+    reach: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="share of the residual that is added (lambda), from the first update on",
+    )
 
     def updates(self, decisions: int) -> int:
         """Return the critic updates of a round.  decisions: online windows so far."""
@@ -87,7 +93,7 @@ def critic_loss(
         following = residual(batch.z_next, batch.s_next, base_next)
         spread = torch.randn(following.shape, generator=generator, dtype=following.dtype)
         following = following + (config.noise * spread).clamp(-config.noise_clip, config.noise_clip)
-        a_next = compose(base_next, following, 1.0, unit)[:, :ticks]
+        a_next = compose(base_next, following, config.reach, unit)[:, :ticks]
         q_next = value(target, batch.z_next, batch.s_next, a_next)
         pair = torch.randperm(len(q_next), generator=generator)[:2]
         y = total + torch.where(ahead > 0, ahead * q_next[pair].amin(0), 0.0)
@@ -108,7 +114,7 @@ def actor_loss(
     """Return L_pi of one batch; gradient reaches the residual only.  base: float [B, H, A], normalised."""
     ticks = batch.a.shape[1]
     res = residual(batch.z, batch.s, base)
-    final = compose(base, res, 1.0, unit)[:, :ticks]
+    final = compose(base, res, config.reach, unit)[:, :ticks]
     with frozen(critic) if isinstance(critic, torch.nn.Module) else torch.enable_grad():
         q = value(critic, batch.z, batch.s, final)
     size = (res[:, :ticks] ** 2).mean()

@@ -77,7 +77,7 @@ def fit_resfit(
     info = optimise(residual, critic, batch, base_of, unit, updates, gamma, config, generator, report)
     facts = {"method": "resfit", "episodes": len(recorded), "takeovers": online.takeovers, "updates": updates}
     provenance = {**base.provenance, "method": "resfit"}
-    trained = replace(base, residual=residual, lam=1.0, provenance=provenance)
+    trained = replace(base, residual=residual, lam=config.reach, provenance=provenance)
     return trained, {**facts, "windows": len(after), **{k: round(v, 6) for k, v in info.items()}}
 
 
