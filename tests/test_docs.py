@@ -31,6 +31,7 @@ def printed() -> Iterator[tuple[str, str]]:
 def parse(command: str) -> None:
     """Parse a `bora` command without running it; raises click's errors."""
     group: Any = typer.main.get_command(build())
+    command = command.partition(" > ")[0]
     arguments = global_flags_first(shlex.split(command, comments=True)[1:])
     context = group.make_context("bora", arguments)
     while hasattr(group, "commands"):

@@ -135,7 +135,7 @@ def train_command(
         "advantages": advantages,
         "adapt": adapt,
         "critic": critic,
-        "held_out": validate or [],
+        "held_out": tuple(validate or ()),
     }
     if dry_run and first:
         _show_plan(ui, method, asked, json)
