@@ -221,6 +221,7 @@ def test_a_process_that_is_killed_leaves_its_role_to_the_next(
     toy_policy: Path, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a signal that no process hears: the learner in its update, the actor after its first episode."""
+    instant_training(monkeypatch)
     judged_by(monkeypatch, (0, 2))
     if role == LEARNER:
         play(toy_policy, ACTOR, rounds=1)
