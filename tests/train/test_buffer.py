@@ -21,7 +21,7 @@ from bora_cli.models.vlm import Backbone
 from bora_cli.sim.limits import STATE_NAMES, action_spec
 from bora_cli.train import tokens as token_cache
 from bora_cli.train.buffer import Buffer, Sampler, load_buffer
-from bora_cli.train.tokens import GAIN, SHIFT_PX, augment, dataset_tokens, encode
+from bora_cli.train.tokens import GAIN, SHIFT_PX, augment, dataset_tokens, draw_views, encode, show
 from bora_cli.types import Episode
 from toy_world import ToyOperator, ToyRig, toy_dataset, toy_demonstrations
 
@@ -206,6 +206,21 @@ def test_augmented_images_are_shifted_and_lit_a_little() -> None:
     per_camera = where[:, 2:].reshape(50, 2, 2)
     assert (per_camera[:, 0] != per_camera[:, 1]).any()
     assert np.array_equal(moved, augment(dot, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_what_is_looked_up_is_what_multiplying_and_clipping_gives(shift: int) -> None:
+    rng = np.random.default_rng(shift)
+    images = rng.integers(0, 256, (5, 2, 7, 9, 3), dtype=np.uint8)
+    views = draw_views(images.shape, rng, shift)
+    padded = np.pad(images, ((0, 0), (0, 0), (shift,) * 2, (shift,) * 2, (0, 0)), mode="edge")
+    for i, c in np.ndindex(5, 2):
+        top, left = views.top[i, c], views.left[i, c]
+        seen = padded[i, c, top : top + 7, left : left + 9].astype(np.float32)
+        expected = np.clip(seen * views.gain[i, c], 0, 255).astype(np.uint8)
+        assert np.array_equal(show(images, views)[i, c], expected)
+    part = slice(1, 4)
+    assert np.array_equal(show(images[part], views.of(part)), show(images, views)[part])
 
 
 # --------------------------------------------------------------------------------------------- messages
