@@ -74,7 +74,7 @@ def test_an_option_is_used_or_refused(
     if option in cli_train.TAKES[method]:
         assert code == 0, err
         given = calls[0]["held_out" if option == "--validate" else option.removeprefix("--")]
-        assert str(given[0] if isinstance(given, list) else given) == VALUES[option]
+        assert str(given[0] if isinstance(given, (list, tuple)) else given) == VALUES[option]
     else:
         assert code == 3
         assert err.startswith(f"error: {method} has no use for {option}; of --backbone, ")
