@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from desk_fakes import FakeDesk, FakeTime, driver
 
-from bora_cli.cli.desk import EmptyDesk
+from bora_cli.cli.desk import EmptyDesk, SharedDesk
 from bora_cli.control.arbiter import Phase
 from bora_cli.evaluate.assist import Assistance, ticks_of
 from bora_cli.input.device import RELEASE, TAKE_OVER, Device
+from bora_cli.input.key_file import KeyFile, press
 from bora_cli.input.replay import Replay
 from bora_cli.input.udp import UdpReceiver, UdpSender
 from bora_cli.profiles import load_profile
@@ -184,6 +186,28 @@ def test_a_sender_takes_over_through_udp() -> None:
     assert events == ["takeover", "release"]
     assert Controller.HUMAN in episode.controller
     assert receiver._socket.fileno() == -1  # the devices were let go
+
+
+def test_keys_of_the_console_are_keys_of_the_session(tmp_path: Path) -> None:
+    """Where nobody sits, somebody at another terminal takes over and says how it went."""
+    time = FakeTime()
+    keys = KeyFile(tmp_path / "keys.txt", time.clock)
+    keys.close()  # looked at by hand
+
+    class Typed(ToyRig):
+        def step(self, action: Any) -> Any:
+            key = {3: "t", 9: "w", 14: "y"}.get(self.tick)
+            if key is not None:
+                press(tmp_path / "keys.txt", key)
+            keys.look()
+            return super().step(action)
+
+    session, _ = beside([], desk=SharedDesk(EmptyDesk(), keys), rig=Typed(), time=time)
+    episode = run(session)
+    assert episode is not None
+    assert (episode.success, episode.meta["judged_by"], len(episode)) == (True, "person", 15)
+    assert [c["event"] for c in episode.meta["control_changes"]] == ["takeover"]
+    assert not np.nan_to_num(episode.human[:, :6]).any()  # no key that moves the robot comes this way
 
 
 def test_a_limit_is_counted_in_ticks() -> None:
