@@ -33,7 +33,13 @@ from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
 from bora_cli.train.offline import train
 
-CRITICS = {"bora": "tokens and action", "decoupled": "pixels and action", "decoupled_value": "pixels alone"}
+CRITICS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bora": ("tokens and action", "bora", {}),
+    "bora-ranked_critic": ("tokens and action, ranked", "bora", {"critic": "ranked"}),
+    "decoupled": ("pixels and action", "decoupled", {}),
+    "decoupled_value": ("pixels alone", "decoupled_value", {}),
+}
+"""Name of the policy's folder -> title in the table, method and options of `bora train`."""
 KINDS = ("other_state", "noise_0.3", "reversed", "flipped_xyz", "open_hand")
 COVERED = ("object_and_hand", "background_patch", "background_recoloured")
 FUTURES = ("resampled", "other_state", "noise_1", "reversed", "flipped_xyz")
@@ -83,7 +89,8 @@ def judged(
     for method in arguments.methods:
         policy, folder = root / "policies" / method, root / arguments.name / method
         if not (policy / "config.json").is_file():
-            train(method, data=[demonstrations], out=policy, init=base, seed=seed)
+            _, learned_by, options = CRITICS[method]
+            train(learned_by, data=[demonstrations], out=policy, init=base, seed=seed, **options)
         if not (folder / "critic.json").is_file():
             analyze(policy, data=[rollouts], out=folder, seed=seed)
         numbers[method] = json.loads((folder / "critic.json").read_text())
@@ -151,22 +158,24 @@ def tried(found: dict[int, dict[str, dict[str, Any]]]) -> str:
     rows = []
     for title, seed, n in _each(found):
         seen = {s["kind"]: s for s in n["occlusion"]}
-        c = n.get("counterfactual") or {}
-        futures = [
-            f"{c['differing']} of {sum(k['n'] for k in c['kinds'])}",
-            _span(c, "agree"),
-            str(c["return_differing"]),
-            _span(c, "return_agree", "return_lo", "return_hi"),
-        ]
+        c = n.get("counterfactual")
+        futures = ["-"] * 4
+        if c:
+            futures = [
+                f"{c['differing']} of {sum(k['n'] for k in c['kinds'])}",
+                _span(c, "agree"),
+                str(c["return_differing"]),
+                _span(c, "return_agree", "return_lo", "return_hi"),
+            ]
         moved = [_span(seen.get(k), "v_change", "v_change_lo", "v_change_hi") for k in COVERED]
-        rows.append([title, str(seed), *moved, *(futures if c else ["-"] * 4)])
+        rows.append([title, str(seed), *moved, *futures])
     return "\n" + _markdown(head, rows)
 
 
 def _each(found: dict[int, dict[str, dict[str, Any]]]) -> list[tuple[str, int, dict[str, Any]]]:
     return [
         (title, seed, numbers[method])
-        for method, title in CRITICS.items()
+        for method, (title, _, _) in CRITICS.items()
         for seed, numbers in found.items()
         if method in numbers
     ]

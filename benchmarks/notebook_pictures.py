@@ -27,6 +27,8 @@ PATIENCE = 180.0
 IDLE = """() => !document.querySelector(
     '[data-testid=loading-indicator], .marimo-output-stale, .marimo-output-loading')"""
 """Whether marimo computes nothing, and shows nothing that it is about to replace."""
+HEIGHT = """() => Math.max(document.body.scrollHeight, ...[...document.querySelectorAll('*')].map(
+    e => e.scrollHeight > e.clientHeight + 50 ? e.scrollHeight : 0))"""
 
 
 @contextmanager
@@ -64,15 +66,15 @@ def picture(browser: Any, address: str, width: int, dark: bool = False) -> bytes
     page.set_default_timeout(1000 * PATIENCE)
     page.goto(address)
     page.wait_for_selector("svg.plot")
-    page.wait_for_timeout(2500)
-    page.wait_for_function(IDLE)
-    height = page.evaluate(
-        "() => Math.max(document.body.scrollHeight,"
-        " ...[...document.querySelectorAll('*')].map(e => e.scrollHeight > e.clientHeight + 50 ? e.scrollHeight : 0))"
-    )
-    page.set_viewport_size({"width": width, "height": min(int(height) + 40, TALLEST)})
-    page.wait_for_timeout(700)
-    page.wait_for_function(IDLE)
+    seen = 0
+    while True:  # figures come one by one, and the page grows with them
+        page.wait_for_timeout(2500)
+        page.wait_for_function(IDLE)
+        height = int(page.evaluate(HEIGHT))
+        if height <= seen or seen == TALLEST:
+            break
+        seen = min(height + 40, TALLEST)
+        page.set_viewport_size({"width": width, "height": seen})
     shot: bytes = page.screenshot()
     page.close()
     return shot

@@ -27,7 +27,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Dataset: are these recordings worth learning from?
+    # Dataset
+
+    ### Are these recordings worth learning from?
 
     A policy becomes what it is shown. Before training, look: how many episodes succeed, what the failures are,
     whether pictures and actions fit together, whether actions sit at their limits, and whether files are damaged.

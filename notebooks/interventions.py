@@ -23,7 +23,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Interventions: where did a person take over, why, and what came of it?
+    # Interventions
+
+    ### Where did a person take over, why, and what came of it?
 
     While the policy acts, somebody watches and takes over where it goes wrong. Those stretches are what the online
     phase learns from. If they are few, short and alike, a small correction is enough; if they are long and

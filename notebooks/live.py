@@ -25,7 +25,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Live: how is the run doing right now?
+    # Live
+
+    ### How is the run doing right now?
 
     Everything here is read from the run's own files, so looking costs the robot nothing: success so far, how much a
     person has to help, what the training says, and what somebody should look at.

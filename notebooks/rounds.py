@@ -23,7 +23,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Rounds: does every round of help make the policy need less of it?
+    # Rounds
+
+    ### Does every round of help make the policy need less of it?
 
     A round records assisted episodes, trains a residual on them, and releases it only if it beats the policy in use
     on scenes kept for that purpose. Success without help should rise and the human share should fall.

@@ -22,7 +22,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Swap test: does the critic listen to the action, or only look at the picture?
+    # Swap test
+
+    ### Does the critic listen to the action, or only look at the picture?
 
     A critic that scores the picture alone says "this looks like success" whatever the robot is about to do. So keep
     the state, replace the **executed chunk** by a worse one, and watch the action value **Q**. If Q does not fall,

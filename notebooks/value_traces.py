@@ -24,7 +24,9 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    # Value traces: does the critic know how an episode will end?
+    # Value traces
+
+    ### Does the critic know how an episode will end?
 
     While a policy acts, the critic says at every tick how much return it still expects: the value **V**.
     If it sees what matters, V rises along episodes that end well and falls in those that go wrong - before
