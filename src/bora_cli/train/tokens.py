@@ -142,7 +142,7 @@ def show(images: U8, views: Views) -> U8:
     for at in np.ndindex(*images.shape[:2]):
         top, left = views.top[at], views.left[at]
         seen = padded[at][top : top + h, left : left + w]
-        shown[at] = Image.fromarray(seen).point(tables[at].ravel().tolist())
+        shown[at] = np.asarray(Image.fromarray(seen).point(tables[at].ravel().tolist()))
     return shown
 
 
