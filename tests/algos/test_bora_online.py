@@ -177,6 +177,11 @@ def test_hinge_and_guidance_move_the_residual_but_not_the_critic() -> None:
     loss, info = loss_of(actor, batch, config, critic=critic)
     loss.backward()
     assert {"improve", "guidance"} <= set(info)
+    with torch.no_grad():
+        base = batch.need("a_base")
+        final = compose(base, actor(batch.z, batch.s, base), 1.0, UNIT)
+        worse = critic.q(batch.z, batch.s, final).mean(0) < critic.q(batch.z, batch.s, base).mean(0)
+    assert info["hinge_active"] == pytest.approx(float(worse.float().mean()))
     assert all(p.grad is None and p.requires_grad for p in critic.parameters())
     assert actor.offset.grad is not None
 

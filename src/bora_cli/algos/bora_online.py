@@ -236,8 +236,10 @@ def residual_loss(
     if config.w_net > 0 and residual.config.kind == "low_rank":
         departure = (residual.departure(batch.z, batch.s, a_base) ** 2).mean(-1)
         parts["departure"] = config.w_net * masked_mean(departure, batch.mask)
+    worse: Tensor | None = None
     if critic is not None and (config.lambda_improve > 0 or config.lambda_q > 0):
-        parts |= _critic_terms(critic, batch, a_base, final, config)
+        terms, worse = _critic_terms(critic, batch, a_base, final, config)
+        parts |= terms
 
     loss = torch.stack(list(parts.values())).sum()
     info = {name: float(value.detach()) for name, value in parts.items()}
@@ -245,13 +247,18 @@ def residual_loss(
         info["residual_rms"] = float(size.mean().sqrt())
         info["saturated"] = float((res.abs() > 0.95 * residual.bound).float().mean())
         info["human_share"] = float(human.float().mean())
+        if worse is not None:
+            info["hinge_active"] = float(masked_mean(worse.to(error.dtype), batch.mask))
     return loss, info
 
 
 def _critic_terms(
     critic: Critic, batch: Batch, a_base: Tensor, final: Tensor, config: OnlineConfig
-) -> dict[str, Tensor]:
-    """Return the weighted hinge and guidance; the critic's weights receive no gradient."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the weighted hinge and guidance, and where the final chunk is worth less than the base, bool [B, H].
+
+    The critic's weights receive no gradient.
+    """
     with torch.no_grad():
         q_base = critic.q(batch.z, batch.s, a_base).mean(0)
     if isinstance(critic, nn.Module):
@@ -266,7 +273,7 @@ def _critic_terms(
     if config.lambda_q > 0:
         scale = masked_mean(q_base.abs(), batch.mask) + 1e-3
         terms["guidance"] = -config.lambda_q * masked_mean(q_final, batch.mask) / scale
-    return terms
+    return terms, q_final.detach() < q_base + config.margin
 
 
 def improvement_hinge(q_base: Tensor, q_final: Tensor, margin: float, smooth: float = 0.0) -> Tensor:

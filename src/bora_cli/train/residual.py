@@ -47,6 +47,8 @@ Progress = Callable[[str, int, int], None]
 OnlineMethod = Literal["bora", "bc_interventions", "hg_dagger", "resfit"]
 ResidualKind = Literal["constant", "low_rank", "mlp"]
 
+LOGGED_ONLY = ("hinge_active",)
+"""Numbers for the metrics file alone: a checkpoint that told them would be another one than without them."""
 REACH = {"translation": 0.5, "rotation": 0.25, "hand": 0.6}
 """Largest residual in command units (half the range of an action dimension)."""
 
@@ -294,7 +296,8 @@ def fit_actor(
         step(loss, optimizer, residual, 1.0, "residual", update)
         report("residual", update, config.updates, {"loss": float(loss.detach()), **info})
     residual.eval()
-    return {"human_windows": human, "stay_factor": stay, **{k: round(v, 6) for k, v in info.items()}}
+    kept = {k: round(v, 6) for k, v in info.items() if k not in LOGGED_ONLY}
+    return {"human_windows": human, "stay_factor": stay, **kept}
 
 
 def adapt_critic(
