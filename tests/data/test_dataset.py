@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,6 +286,22 @@ def test_two_writers_cannot_append_at_once(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="Another process is appending to"):
             dataset.append(make_episode())
         assert len(Dataset.open(dataset.root)) == 1
+
+
+def test_an_append_waits_for_somebody_who_only_looks(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "d", [make_episode()])
+    held, leave = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with locked(dataset.root / "meta/bora.json"):
+            held.set()
+            leave.wait(0.03)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    assert held.wait(10)
+    assert dataset.append(make_episode()) == 1
+    reader.join()
 
 
 def test_two_handles_append_one_after_the_other(tmp_path: Path) -> None:

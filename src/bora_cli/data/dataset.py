@@ -59,6 +59,8 @@ from bora_cli.types import ActionSpec, Episode
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 0.2
+"""How long an append waits for somebody who only looks, s."""
 _BLOCK = 256
 """Episodes whose ticks are in memory at once while statistics are made anew."""
 
@@ -214,7 +216,7 @@ class Dataset:
         """
         require_well_formed(episode)
         self.identity.require_fits(episode)
-        with locked(self.root / IDENTITY) as mine:
+        with locked(self.root / IDENTITY, PATIENCE_S) as mine:
             if not mine:
                 raise DataError(
                     f"Another process is appending to {self.root}.",

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -264,15 +265,21 @@ def _identity(directory: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the only write lock tied to an existing file; yields False at once if another writer holds it.
+def locked(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the only write lock tied to an existing file; yields False if another writer holds it.
 
+    patience: seconds to wait for it; a reader that looks whether somebody writes holds the lock for an instant.
     The operating system gives the lock back when the process dies, however it dies.
     """
+    until = time.monotonic() + patience
     with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    yield False
+                    return
+                time.sleep(0.005)
         yield True
