@@ -128,7 +128,7 @@ def test_an_interrupted_run_is_not_mixed_with_another(
     )
     with pytest.raises(ConfigError, match=said):
         trainer("bora", seed=1)(out)
-    with pytest.raises(ConfigError, match=r"something else: settings \{"):
+    with pytest.raises(ConfigError, match=r"something else: settings\.\S+ \d+, now \d+; "):
         trainer("bora", updates=7)(out)
     assert is_interrupted(out)
     monkeypatch.setattr(folder, "code_hash", lambda: "changed")

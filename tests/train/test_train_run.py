@@ -114,6 +114,7 @@ def test_alarms_know_expectiles_rewards_and_phases() -> None:
     assert len(alarms(usual, OfflineConfig(tau=0.9))) == 1
     probe = rows("critic probe", q_over=[0.5], demo_rand_gap=[-0.1], ens_ratio=[1.0])
     assert [said.split()[4] for said in alarms(probe, config)] == ["q_over", "demo_rand_gap", "ens_ratio"]
+    assert "demo_rand_gap is -0.1, expected more than 0; the critic does not" in alarms(probe, config)[1]
     assert len(alarms(probe, config, unit=10.0)) == 2
     assert alarms(rows("improve probe", rep_drift=[0.2]), config) == []
     assert "no longer says" in alarms(rows("improve probe", rep_drift=[0.4]), config)[0]

@@ -142,7 +142,7 @@ def train_command(
     if dry_run:
         return
     if is_interrupted(out):
-        ui.say(f"{folder_of(out)} holds an interrupted training; it goes on where it was saved.")
+        ui.say(f"{folder_of(out)} holds an interrupted training; its command goes on with it.")
     with claimed(out) if first else nullcontext(), ui.progress() as progress:
         result = train(method, out=out, share=share, progress=progress, **asked)
     if not first:

@@ -98,6 +98,8 @@ def _is_of(row: Mapping[str, Any], rule: Rule) -> bool:
 
 def _sentence(rule: Rule, phase: str, update: int, value: float) -> str:
     bounds = f"at least {rule.low:.3g}" if np.isinf(rule.high) else f"at most {rule.high:.3g}"
+    if 0 < rule.low < 1e-5:
+        bounds = "more than 0"
     if not np.isinf(rule.high) and rule.low > 0:
         bounds = f"{rule.low:.3g} to {rule.high:.3g}"
     return f"{phase}, update {update}: {rule.name} is {value:.3g}, expected {bounds}; {rule.so}."

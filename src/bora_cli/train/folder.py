@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def _interrupted(root: Path, job: dict[str, Any]) -> list[dict[str, Any]]:
     before = _left(root)
     if before is None:
         return []
-    old = before["job"]
+    old, job = dict(_flat(before["job"])), dict(_flat(job))
     differing = [k for k in {**old, **job} if old.get(k) != job.get(k)]
     if differing:
         what = "; ".join(f"{k} {_short(old.get(k))}, now {_short(job.get(k))}" for k in sorted(differing))
@@ -149,6 +149,15 @@ def _left(root: Path) -> dict[str, Any] | None:
         return None
     about: dict[str, Any] = json.loads(file.read_text())
     return about if about["ended"] is None else None
+
+
+def _flat(job: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested settings with names such as settings.cp.updates."""
+    for key, value in job.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:
