@@ -19,7 +19,8 @@ BACKGROUND, HAND, OBJECT = 0, 1, 2
 def part_masks(sim: Any, size: int) -> U8:
     """Return what every pixel shows now, uint8 [C, size, size] in the order of CAMERAS.
 
-    sim: a `Simulation`, or one behind limits.  One ray per pixel, through its centre: the masks are those of the images whatever renders them.
+    sim: a `Simulation`, or one behind limits.  One ray per pixel, through its centre: the masks are those of the images
+    whatever renders them.
     """
     model = sim.model
     bodies = np.full(model.nbody, OBJECT, np.uint8)
