@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def test_a_critic_of_the_object_is_told_from_one_of_the_background(buffer: Buffe
     assert "more than covering as much background" in said[0]
     assert "no more than covering as much background" in said[1]
     assert good["everything"].auroc == 0.5  # nothing to see: all episodes alike
+    assert not any("everything covered" in s for s in said)
+    reads_the_state = replace(good["everything"], auroc=0.9, auroc_lo=0.7)
+    told = verdict(CriticSummary(3, 3, occlusion=(reads_the_state,)))
+    assert told[0].startswith(
+        "With everything covered V still tells the outcomes apart (AUROC 0.90): it reads them"
+    )
 
 
 def test_states_are_of_both_outcomes_and_all_times(buffer: Buffer) -> None:

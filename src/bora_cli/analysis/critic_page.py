@@ -229,6 +229,12 @@ def _looks(scores: Sequence[OcclusionScore]) -> list[str]:
         )
     if (hue := by_kind.get("background_recoloured")) is not None:
         said.append(f"Another colour of the background alone moves V by {_moved(hue)}.")
+    blind = by_kind.get("everything")
+    if blind is not None and blind.auroc is not None and (blind.auroc_lo or 0) > DEAF:
+        said.append(
+            f"With everything covered V still tells the outcomes apart (AUROC {blind.auroc:.2f}):"
+            " it reads them from the robot's own state."
+        )
     return said
 
 

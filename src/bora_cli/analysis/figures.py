@@ -120,7 +120,7 @@ def swap_bars(scores: Sequence[SwapScore]) -> Figure:
         ax.text(1.02, at, f"{s.win_rate:.2f}", va="center", fontsize=8, transform=ax.get_yaxis_transform())
     light_grid(ax, "x")
     n = max(s.n for s in scores)
-    ax.set_title(f"0.5 = ignores the action; {n} states, 95 % over episodes")
+    ax.set_title(f"0.5 = ignores the action; {n} states, 95 %")
     return figure
 
 
