@@ -13,10 +13,11 @@ from bora_cli.sim.gaps import GAPS, MAX_STRENGTH, Gap, combine, get_gap, parse_g
 from bora_cli.sim.operator import CORRECTOR, SimulatedOperator
 from bora_cli.sim.simulation import HAND_RATE, Simulation
 
-names = st.sampled_from(sorted(set(GAPS) - {"latency"}))
+names = st.sampled_from(sorted(set(GAPS) - {"latency", "none"}))
 strengths = st.floats(0.0, MAX_STRENGTH)
 ticks = st.integers(0, 4).map(float)
 gaps = st.one_of(
+    st.just(get_gap("none")),
     st.builds(get_gap, names, strengths),
     st.builds(get_gap, st.just("latency"), ticks),
     st.lists(names, unique=True, max_size=4).map(lambda n: combine([get_gap(name, 0.7) for name in n])),
@@ -42,7 +43,7 @@ def test_identity_tells_gaps_apart(name: str, first: float, second: float) -> No
 @pytest.mark.parametrize("name", GAPS)
 def test_strength_one_is_the_table_and_zero_changes_nothing(name: str) -> None:
     assert get_gap(name) == GAPS[name]
-    assert not get_gap(name, 0.0).active
+    assert name == "none" or not get_gap(name, 0.0).active
     assert get_gap(name).active == (name != "none")
 
 
@@ -66,6 +67,7 @@ def test_gaps_combine_whatever_the_order() -> None:
     assert both.friction_scale == pytest.approx(0.21)
     assert both.action_bias == GAPS["bias"].action_bias
     assert parse_gap("none+bias") == get_gap("bias")
+    assert parse_gap("none@1.0") == parse_gap("none") == get_gap("none")
 
 
 def test_an_older_description_is_still_read() -> None:
@@ -96,6 +98,8 @@ def test_a_strength_out_of_range_is_refused(strength: float) -> None:
         ("latency@0.5", r"delays by 0\.5 ticks; expected a whole number"),
         ("bias+bias@2", r"Gap 'bias' is named twice"),
         ("bias@much", r"strength 'much' is not a number"),
+        ("none@3", r"Gap none has no strength; got 3\. Write none"),
+        ("bias+none@0", r"Gap none has no strength; got 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:

@@ -123,7 +123,7 @@ def get_gap(name: str, strength: float = 1.0) -> Gap:
 
     strength: 0 .. 4; bias, shift, payload and latency grow in proportion, factors are raised to this power
     (so they stay positive); 0 changes nothing, 1 is the entry of `GAPS`.
-    Raises ConfigError for an unknown name, a strength outside the range, or a fraction of a tick.
+    Raises ConfigError for an unknown name, a strength outside the range or of no gap at all, or a fraction of a tick.
     """
     if name not in GAPS:
         raise ConfigError(f"Unknown execution gap '{name}'.", f"Known gaps: {', '.join(GAPS)}.")
@@ -132,6 +132,8 @@ def get_gap(name: str, strength: float = 1.0) -> Gap:
             f"Gap strength {strength} is out of range; expected 0 to {MAX_STRENGTH:g}.",
             "1.0 is the gap as it stands in the table, 0.5 is half of it.",
         )
+    if name == "none" and strength != 1.0:
+        raise ConfigError(f"Gap none has no strength; got {strength:g}.", "Write none, or name a gap.")
     unit = GAPS[name]
     ticks = unit.latency * strength
     if not float(ticks).is_integer():
