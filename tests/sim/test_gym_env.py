@@ -93,6 +93,16 @@ def test_a_named_scene_is_that_of_the_simulation(env: gymnasium.Env[Any, Any]) -
     direct.close()
 
 
+def test_an_action_that_is_not_finite_holds_and_says_so(env: gymnasium.Env[Any, Any]) -> None:
+    env.reset(options={"scene_seed": 7})
+    action = action_spec().center
+    assert env.step(action)[4]["held"] is False
+    action[2] = np.nan
+    info = env.step(action)[4]
+    assert info["held"] is True
+    assert not info["applied"][:6].any()
+
+
 def test_equal_seeds_draw_equal_scenes(env: gymnasium.Env[Any, Any]) -> None:
     low, high = RANGES["collect"]
 
@@ -122,7 +132,7 @@ def test_running_out_of_time_truncates(env: gymnasium.Env[Any, Any]) -> None:
 def test_nothing_privileged_is_observed(env: gymnasium.Env[Any, Any]) -> None:
     _, first = env.reset(options={"scene_seed": 2})
     *_, info = env.step(action_spec().center)
-    assert set(first) | set(info) == {"scene_seed", "success", "applied"}
+    assert set(first) | set(info) == {"scene_seed", "success", "applied", "held"}
     task_env = env.unwrapped
     assert isinstance(task_env, TaskEnv)
     assert isinstance(task_env.privileged(), Privileged)

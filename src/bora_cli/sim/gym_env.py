@@ -42,7 +42,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], F32]):
     Observation: a dict with uint8 [image_size, image_size, 3] for each camera, "state" float32 [33] (see
     `STATE_NAMES`) and "instruction", a text.  Action: float32 [18], physical units, limits as in `ActionSpec`;
     `gymnasium.wrappers.RescaleAction(env, -1, 1)` makes it what most learners expect.  Reward, terminated and
-    truncated are the simulation's.  info: scene_seed, success, and after a step `applied`, float32 [18].
+    truncated are the simulation's.  info: scene_seed, success, and after a step `applied`, float32 [18], and `held`:
+    whether the action had a number that is not finite, so that the robot held instead.
     What a policy must not see is in neither of them: `privileged` is the one way to it.
     Raises ConfigError for an unknown task, setting, gap or render mode.
     """
@@ -97,6 +98,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], F32]):
             "scene_seed": self._scene_seed,
             "success": result.success,
             "applied": result.applied.copy(),
+            "held": not bool(np.isfinite(action).all()),
         }
         obs = _as_dict(self._sim.observe())
         return obs, result.reward, result.terminated, result.truncated, info
