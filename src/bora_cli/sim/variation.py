@@ -65,7 +65,12 @@ TABLE: dict[str, TaskVariation] = {
     ),
     "open_box": TaskVariation(
         kinds={"standard": ("bar", "block"), "unseen": ("knob", "tab")},
-        sizes={"height": {"standard": ((0.035, 0.060),), "unseen": ((0.070, 0.095),)}},  # m
+        sizes={
+            "height": {"standard": ((0.035, 0.060),), "unseen": ((0.070, 0.095),)},  # m
+            # the opening: half of its length away from the hinge, and of its width along it, m
+            "half_length": {"standard": ((0.06, 0.08),), "unseen": ((0.050, 0.054), (0.086, 0.092))},
+            "half_width": {"standard": ((0.07, 0.10),), "unseen": ((0.056, 0.064), (0.106, 0.114))},
+        },
     ),
     "press_button": TaskVariation(
         kinds={"standard": ("square", "rounded"), "unseen": ("drum", "hexagon")},

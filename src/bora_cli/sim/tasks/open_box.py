@@ -72,8 +72,8 @@ class OpenBox:
     def draw(self, streams: Streams, setting: str) -> BoxItem:
         """Return the box of one scene."""
         kind = draw_kind(streams.shape, self.name, setting)
-        half_length = float(streams.shape.uniform(0.06, 0.08))
-        half_width = float(streams.shape.uniform(0.07, 0.10))
+        half_length = draw_size(streams.shape, self.name, "half_length", setting)
+        half_width = draw_size(streams.shape, self.name, "half_width", setting)
         height = draw_size(streams.shape, self.name, "height", setting)
         handle, grip_height = handle_parts(kind, half_length)
         return BoxItem(
