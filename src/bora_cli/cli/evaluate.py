@@ -13,6 +13,8 @@ from bora_cli.cli import options as o
 
 FILMED = 3
 """Episodes in the film of an evaluation."""
+FILM_SIZE = 320
+"""Side of its pictures, px; a report holds several films and keeps smaller ones."""
 
 
 def eval_command(
@@ -68,9 +70,8 @@ def eval_command(
             from bora_cli.analysis.media import webp_film
             from bora_cli.evaluate.film import film
 
-            video.write_bytes(
-                webp_film(film(result.job, [t.scene_seed for t in result.trials[:FILMED]], progress))
-            )
+            scenes = [t.scene_seed for t in result.trials[:FILMED]]
+            video.write_bytes(webp_film(film(result.job, scenes, progress, size=FILM_SIZE)))
             ui.say(f"film of the first episodes: {video}")
     document = result.to_json()
     for warning in result.warnings:
