@@ -194,6 +194,11 @@ def test_masks_from_a_file(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"is not a readable \.npz file"):
         file_masks(file, CAMERAS, SIZE, np.array([3]), 9)
+    np.savez(file, object_scene=np.array([{"an": "object"}]))
+    with pytest.raises(DataError, match=r"masks\.npz is not a readable") as raised:
+        file_masks(file, CAMERAS, SIZE, np.array([3]), 9)
+    assert "pickle" not in str(raised.value)
+    assert ".." not in str(raised.value)
     with pytest.raises(DataError, match="There is no mask file at"):
         file_masks(tmp_path / "none.npz", CAMERAS, SIZE, np.array([3]), 9)
 
@@ -214,6 +219,9 @@ def test_analyze_covers_boxes_of_real_recordings_and_says_what_it_left_out(
     assert "<h3>Left out</h3>" in (tmp_path / "a" / "report.html").read_text()
     with pytest.raises(DataError, match="does not say its gap"):
         analyze(toy_policy, data=[toy_demos], out=tmp_path / "b", occlusion=4)
+    monkeypatch.setattr("bora_cli.analysis.recordings.encode", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(ConfigError, match="is no box"):
+        analyze(toy_policy, data=[toy_demos], out=tmp_path / "b", boxes=["table:scene=1,2,3,4"])
 
 
 def test_images_are_those_of_the_ticks(buffer: Buffer, tmp_path: Path) -> None:

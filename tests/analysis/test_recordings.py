@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from bora_cli.analysis.recordings import load_recordings
 from bora_cli.analysis.scorers import scorer_of
 from bora_cli.checkpoint import Trained, load_trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.errors import CheckpointError, DataError, SchemaMismatch
+from bora_cli.errors import CheckpointError, ConfigError, DataError, SchemaMismatch
 from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
 from bora_cli.sim.limits import STATE_NAMES, action_spec
 from bora_cli.train.buffer import load_buffer
@@ -108,3 +109,26 @@ def test_what_cannot_be_judged(
     )
     with pytest.raises((SchemaMismatch, DataError), match=message):
         load_recordings([tmp_path / "d"], trained, trained.load_backbone(), gamma=0.97)
+
+
+@pytest.mark.parametrize("column", ["state", "action"])
+def test_numbers_that_are_not_finite_are_found_before_anything_is_encoded(
+    trained: Trained, tmp_path: Path, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = toy_demonstrations(2)
+    getattr(bad, column)[3, 1] = np.nan
+    root = toy_dataset(tmp_path / "d", [good, bad]).root
+    monkeypatch.setattr("bora_cli.analysis.recordings.encode", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(
+        DataError, match=rf"Episode 1 of .*d has 1 values of {column} .* first at tick 3.*`bora data check`"
+    ):
+        load_recordings([root], trained, trained.load_backbone(), gamma=0.97)
+
+
+def test_the_same_episodes_are_not_counted_twice(trained: Trained, toy_demos: Path, tmp_path: Path) -> None:
+    backbone = trained.load_backbone()
+    with pytest.raises(ConfigError, match="was named twice; its episodes would be doubled"):
+        load_recordings([toy_demos, toy_demos / ".." / toy_demos.name], trained, backbone, gamma=0.97)
+    shutil.copytree(toy_demos, tmp_path / "copy")
+    with pytest.raises(ConfigError, match=r"copy has the same episodes as .*; they would be doubled"):
+        load_recordings([toy_demos, tmp_path / "copy"], trained, backbone, gamma=0.97)

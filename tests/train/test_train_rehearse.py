@@ -107,3 +107,8 @@ def test_what_training_refuses_is_refused(demos: Path, toy_backbone: Path, tmp_p
     with pytest.raises(ConfigError, match=r"Unknown way to share 'both'"):
         plan("cp", demos, toy_backbone, share="both")
     assert np.all([p.name == "failures" for p in tmp_path.iterdir()])
+
+
+def test_data_given_twice_is_refused(demos: Path, toy_backbone: Path) -> None:
+    with pytest.raises(ConfigError, match=r"was named twice; its episodes would be doubled\. Name it once"):
+        rehearse(Request("cp", (demos, demos), str(toy_backbone)))

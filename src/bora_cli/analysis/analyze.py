@@ -23,6 +23,7 @@ from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
+from bora_cli.analysis.part_files import box_masks
 from bora_cli.analysis.recordings import load_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
@@ -79,12 +80,14 @@ def analyze(
     then: who acts after such a chunk.  What came of them is written into counterfactual.parquet.
     ope: evaluations of policies that the critic is to rank, see `ope.measured`.
     Raises CheckpointError if the checkpoint has no critic, DataError if the episodes cannot be judged, SchemaMismatch
-    if they are another robot's.
+    if they are another robot's, ConfigError for data given twice and for what is no box.
     """
     trained = load_trained(checkpoint)
     if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
+    if boxes:  # a mistake in them is told before anything is encoded
+        box_masks(boxes, trained.spec.cameras, Dataset.open(data[0]).image_size, 0)
     backbone = trained.load_backbone()
     buffer, pixels = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
     scorer = scorer_of(trained, backbone, buffer, pixels)

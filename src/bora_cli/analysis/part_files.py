@@ -67,7 +67,7 @@ def file_masks(
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise DataError(
-            f"{path} is not a readable .npz file: {error}.", "Write it with numpy.savez."
+            f"{path} is not a readable .npz file of arrays of numbers.", "Write it with numpy.savez."
         ) from error
     wanted = [f"{part}_{camera}" for part in ("hand", "object") for camera in cameras]
     if unknown := sorted(set(arrays) - set(wanted)):

@@ -18,6 +18,7 @@ from bora_cli.data.windows import build_windows
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.vlm import Backbone
 from bora_cli.train.buffer import Buffer, require_same_robot
+from bora_cli.train.checks import require_distinct, require_finite
 from bora_cli.train.tokens import encode
 from bora_cli.types import U8, Episode
 
@@ -36,12 +37,17 @@ def load_recordings(
 
     Tokens float16 [1, M, N, W] and pixels uint8 [M, C, h, w, 3] are backed by a file without a name that disappears
     with them: memory holds one episode's images at a time, and a few dozen kilobytes per episode of everything else.
-    Raises SchemaMismatch for data of another robot or without the policy's cameras, DataError for empty datasets.
+    Raises SchemaMismatch for data of another robot or without the policy's cameras, DataError for empty datasets or
+    numbers that are not finite, ConfigError for a dataset given twice.
     """
     datasets = [_checked(Path(p), trained) for p in paths]
+    require_distinct([d.root for d in datasets])
     lengths = [row.length for d in datasets for row in d.rows()]
     if not lengths:
         raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
+    for dataset in datasets:
+        for index, episode in enumerate(dataset.episodes(images=False)):
+            require_finite(episode, f"Episode {index} of {dataset.root}")
     episodes: list[Episode] = []
     seen: NDArray[Any] | None = None
     first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

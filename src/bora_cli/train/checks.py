@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bora_cli.data.dataset import Dataset
-from bora_cli.errors import DataError
+from bora_cli.errors import ConfigError, DataError
+from bora_cli.train.tokens import content_of
 from bora_cli.types import Episode
 
 JUDGES = ("awr", "bora", "decoupled", "decoupled_value")
@@ -18,16 +19,17 @@ JUDGES = ("awr", "bora", "decoupled", "decoupled_value")
 def require_learnable(method: str, paths: Sequence[Path]) -> list[str]:
     """Return what a reader of the result should know about the data; images are not looked at.
 
-    Raises DataError for numbers that are not finite; for methods that judge, where all rewards are zero or no
+    Raises ConfigError for a dataset given twice; DataError for numbers that are not finite; for methods that judge, where all rewards are zero or no
     episode succeeded; for filtered cloning, where none succeeded.
     """
+    require_distinct(paths)
     successes = episodes = 0
     rewarded = False
     for path in paths:
         dataset = Dataset.open(path)
         for index in range(len(dataset)):
             episode = dataset.episode(index, images=False)
-            _require_finite(episode, f"Episode {index} of {path}")
+            require_finite(episode, f"Episode {index} of {path}")
             episodes += 1
             successes += episode.success
             rewarded |= bool(episode.reward.any())
@@ -52,7 +54,28 @@ def require_learnable(method: str, paths: Sequence[Path]) -> list[str]:
     return []
 
 
-def _require_finite(episode: Episode, name: str) -> None:
+def require_distinct(paths: Sequence[Path]) -> None:
+    """Raise ConfigError where two paths lead to the same dataset, or to copies with the same episodes."""
+    seen: dict[Path, Path] = {}
+    alike: dict[tuple[tuple[int, bool], ...], list[Path]] = {}
+    for path in paths:
+        earlier = seen.setdefault(path.resolve(), path)
+        if earlier is not path:
+            raise ConfigError(f"{path} was named twice; its episodes would be doubled.", "Name it once.")
+        if rows := tuple((row.length, row.success) for row in Dataset.open(path).rows()):
+            alike.setdefault(rows, []).append(path)
+    for group in (g for g in alike.values() if len(g) > 1):
+        contents: dict[str, Path] = {}
+        for path in group:
+            earlier = contents.setdefault(content_of(Dataset.open(path)), path)
+            if earlier is not path:
+                raise ConfigError(
+                    f"{path} has the same episodes as {earlier}; they would be doubled.", "Name one of them."
+                )
+
+
+def require_finite(episode: Episode, name: str) -> None:
+    """Raise DataError, naming column and tick, where a state, action or reward is NaN or infinite."""
     for column in ("state", "action", "reward"):
         bad = ~np.isfinite(getattr(episode, column))
         if bad.any():
