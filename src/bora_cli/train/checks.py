@@ -19,8 +19,8 @@ JUDGES = ("awr", "bora", "decoupled", "decoupled_value")
 def require_learnable(method: str, paths: Sequence[Path]) -> list[str]:
     """Return what a reader of the result should know about the data; images are not looked at.
 
-    Raises ConfigError for a dataset given twice; DataError for numbers that are not finite; for methods that judge, where all rewards are zero or no
-    episode succeeded; for filtered cloning, where none succeeded.
+    Raises ConfigError for a dataset given twice; DataError for numbers that are not finite; for methods that judge,
+    where all rewards are zero or no episode succeeded; for filtered cloning, where none succeeded.
     """
     require_distinct(paths)
     successes = episodes = 0
@@ -56,19 +56,19 @@ def require_learnable(method: str, paths: Sequence[Path]) -> list[str]:
 
 def require_distinct(paths: Sequence[Path]) -> None:
     """Raise ConfigError where two paths lead to the same dataset, or to copies with the same episodes."""
-    seen: dict[Path, Path] = {}
+    seen: set[Path] = set()
     alike: dict[tuple[tuple[int, bool], ...], list[Path]] = {}
     for path in paths:
-        earlier = seen.setdefault(path.resolve(), path)
-        if earlier is not path:
+        if path.resolve() in seen:
             raise ConfigError(f"{path} was named twice; its episodes would be doubled.", "Name it once.")
+        seen.add(path.resolve())
         if rows := tuple((row.length, row.success) for row in Dataset.open(path).rows()):
             alike.setdefault(rows, []).append(path)
     for group in (g for g in alike.values() if len(g) > 1):
         contents: dict[str, Path] = {}
         for path in group:
             earlier = contents.setdefault(content_of(Dataset.open(path)), path)
-            if earlier is not path:
+            if earlier != path:
                 raise ConfigError(
                     f"{path} has the same episodes as {earlier}; they would be doubled.", "Name one of them."
                 )
