@@ -52,6 +52,11 @@ def test_json_is_one_document(evaluations, capsys):
     [
         (("old.json",), 3, "There is one system to compare, old."),
         (("old.json", "nowhere"), 3, "There is nothing at nowhere."),
+        (
+            ("old.json", "new.json", "./old.json"),
+            3,
+            "old.json was named twice; it cannot differ from itself.",
+        ),
         (("old.json", "new.json", "--against", "x"), 3, "There is no system 'x' among old, new."),
         (("old.json", "new.json", "--figure", "c.pdf"), 3, "--figure c.pdf is neither .png nor .svg."),
         (("old.json", "new.json", "--task", "pick_toy"), 2, "--task has no meaning"),

@@ -90,6 +90,23 @@ def test_paired_difference_never_claims_certainty():
     assert (steps.lo, steps.hi) == (1, 1)
 
 
+@pytest.mark.parametrize("n", [20, 100, 400])
+@pytest.mark.parametrize("all_won", [False, True])
+def test_the_first_pair_that_is_unlike_the_others_moves_no_bound_far(n, all_won):
+    old = np.zeros(n) if all_won else np.arange(n) % 2
+    new = np.ones(n) if all_won else old.copy()
+    same = paired_difference(new, old, rng=np.random.default_rng(0))
+    assert -1 <= same.lo <= same.value <= same.hi <= 1
+    assert same.hi - same.lo > 2 / n  # nothing seen is not nothing there
+    new[0] = old[0] if all_won else 1
+    one = paired_difference(new, old, rng=np.random.default_rng(0))
+    far = wilson(0, n)[1] + 1e-9
+    assert abs(one.lo - same.lo) <= far
+    assert abs(one.hi - same.hi) <= far
+    unpaired = newcombe(n // 2, n, n // 2, n)
+    assert all_won or same.hi < unpaired.hi / 1.5
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [([1], [1, 0], "same scene seeds"), ([], [], "non-empty"), ([np.nan], [0], "contain NaN")],

@@ -79,8 +79,14 @@ def compare_command(
             raise typer.BadParameter(f"--{name} has no meaning: no RUN is a policy that must be evaluated.")
     from bora_cli.analysis.compare import compare, sentence
     from bora_cli.analysis.compare_sources import evaluation_trials, load_run, together, unique_names
+    from bora_cli.errors import ConfigError
     from bora_cli.seeds import stream
 
+    seen: set[Path] = set()
+    for path in (p.resolve() for p in runs):
+        if path in seen:
+            raise ConfigError(f"{path} was named twice; it cannot differ from itself.", "Name each run once.")
+        seen.add(path)
     ui = o.ui_of(ctx)
     job = {"task": task, "setting": setting, "gap": gap, "episodes": episodes, "seed": seed}
     fresh = _evaluated(ctx, policies, workers, job) if policies else {}

@@ -112,8 +112,9 @@ def paired_difference(
 
     a, b: [n] success (or any number) of two methods, row i on the same scene.  groups: [n] training seed of
     each row; with two or more groups the bootstrap draws groups first and then rows within them.  Where every
-    pair has the same difference the bootstrap knows no spread, so the interval is then Newcombe's for
-    independent rates (successes) or the single value (other numbers).
+    pair has the same difference the bootstrap knows no spread.  Of n pairs none is then unlike the others, so that
+    of successes up to Wilson's upper bound of 0 in n may be: the interval reaches that far to both sides.  Of other
+    numbers it is the single value.
     Raises DataError for unequal lengths, no rows, or NaN.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -128,7 +129,8 @@ def paired_difference(
     value = float(d.mean())
     if np.ptp(d) == 0:
         if np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all():
-            return newcombe(int(x.sum()), x.size, int(y.sum()), y.size)
+            unlike = wilson(0, d.size)[1]
+            return Difference(value, max(-1.0, value - unlike), min(1.0, value + unlike), d.size)
         return Difference(value, value, value, d.size)
     ids = np.zeros(d.size, int) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if ids.shape != d.shape:
