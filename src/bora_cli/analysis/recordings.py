@@ -36,7 +36,7 @@ def load_recordings(
     """Return the windows of some datasets with the tokens that a critic of tokens sees, or without tokens the pixels.
 
     Tokens float16 [1, M, N, W] and pixels uint8 [M, C, h, w, 3] are backed by a file without a name that disappears
-    with them: memory holds one episode's images at a time, and a few dozen kilobytes per episode of everything else.
+    with them: memory holds one episode's images at a time, and some 0.2 MB per episode of everything else.
     Raises SchemaMismatch for data of another robot or without the policy's cameras, DataError for empty datasets or
     numbers that are not finite, ConfigError for a dataset given twice.
     """
