@@ -126,7 +126,7 @@ def _(folder):
         _late = value_tests.auroc_over_time(alone, rng=np.random.default_rng(0), align="end")
         _told = value_tests.first_above(_early)
         _answer = "never" if _told is None else f"from {_told:.0%} of the episode on"
-        _text = mo.md(f"AUROC exceeds 0.8 **{_answer}** (unaided episodes only).")
+        _text = mo.md(f"AUROC exceeds 0.8 **{_answer}** (episodes in which nobody took over).")
         _shown = mo.vstack([_text, mo.Html(style.paper(figures.auroc_over_time(_early, _late), "auroc"))])
     except DataError as _error:
         _shown = mo.callout(mo.md(f"**No AUROC.** {_error}"), kind="warn")

@@ -95,7 +95,7 @@ def test_one_success_or_none_is_enough(
     bad = [e for e in episodes if not e.success][:2]
     result = run(toy_policy, [*good, *bad], tmp_path / "analysis")
     assert result["successes"] == successes
-    one = "Every unaided episode failed, so V has no outcomes to tell apart"
+    one = "Every demonstration failed, so V has no outcomes to tell apart"
     assert any(one in note for note in result["notes"]) == (successes == 0)
     assert len(result["swap"]) > 0
 

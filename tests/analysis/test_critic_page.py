@@ -7,11 +7,12 @@ from pathlib import Path
 
 import made_up
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from bora_cli.analysis.analyze import analyze
-from bora_cli.analysis.critic_page import critic_page, verdict
+from bora_cli.analysis.critic_page import critic_page, critic_section, verdict
 from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, SwapScore
 from bora_cli.analysis.figures import swap_bars
 from bora_cli.analysis.tables import critic_summary
@@ -19,6 +20,7 @@ from bora_cli.analysis.value_tests import ensemble_spread
 from bora_cli.checkpoint import load_trained, save_trained
 from bora_cli.errors import SchemaMismatch
 from bora_cli.models.critic import ChunkCritic
+from bora_cli.types import Controller
 from toy_world import toy_dataset, toy_demonstrations
 
 
@@ -73,6 +75,34 @@ def test_the_verdict_follows_the_numbers():
     )
     assert "at no time is that surely better than chance" in verdict(blind)[0]
     assert verdict(CriticSummary(1, 0)) == []
+
+
+def test_demonstrations_are_not_called_unaided():
+    table = made_up.traces(40, takeovers=False)
+    assert "Measured on 40 unaided episodes: 20 successes" in critic_section(made(), {})
+    assert "demonstrations" not in " ".join(verdict(made()))
+    for driven, text in (
+        (pl.lit(True), "40 demonstrations (the operator, a person or a simulated one, drove every tick)"),
+        (pl.col("episode") < 12, "40 episodes, 12 of them demonstrations"),
+    ):
+        demonstrated = table.with_columns(
+            pl.when(driven).then(int(Controller.DEMO)).otherwise(0).cast(pl.UInt8).alias("controller")
+        )
+        c = critic_summary(demonstrated, rng=np.random.default_rng(0))
+        assert f"Measured on {text}" in critic_section(c, {})
+        assert f"Judged were {text}" in " ".join(verdict(c))
+        assert "40 unaided" not in critic_section(c, {})
+
+
+@pytest.mark.parametrize(("episodes", "few"), [(18, True), (20, False)])
+def test_intervals_from_few_episodes_come_with_a_warning(episodes, few):
+    table = made_up.traces(episodes, takeovers=False)
+    said = " ".join(verdict(critic_summary(table, rng=np.random.default_rng(0))))
+    warned = (
+        "9 successes and 9 failures: intervals from few episodes are too narrow; a bootstrap cannot leave"
+    )
+    assert (warned in said) == few
+    assert ("too narrow" in said) == few
 
 
 def test_the_page_needs_no_network_and_escapes():

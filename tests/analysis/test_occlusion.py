@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.critic_page import verdict
-from bora_cli.analysis.critic_summary import CriticSummary
+from bora_cli.analysis.critic_summary import CriticSummary, OcclusionScore
 from bora_cli.analysis.occlusion import (
     KINDS,
     SCHEMA,
@@ -233,3 +233,9 @@ def test_images_are_those_of_the_ticks(buffer: Buffer, tmp_path: Path) -> None:
     for i, at in enumerate(chosen):
         episode = toy_demonstrations(8)[w.episode[at]]
         assert (images[i, 1] == episode.images["wrist"][w.t[at]]).all()
+
+
+def test_no_panel_without_an_auroc() -> None:
+    one = OcclusionScore("object", 5, 1, 0.1, 0.5, 0.4, 0.6, 0.5, 0.4, 0.6, None, None, None)
+    assert len(occlusion_bars([replace(one, kind="seen"), one]).axes) == 1
+    assert len(occlusion_bars([one, replace(one, auroc=0.7, auroc_lo=0.6, auroc_hi=0.8)]).axes) == 2

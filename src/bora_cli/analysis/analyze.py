@@ -96,7 +96,9 @@ def analyze(
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
     if not summary.auroc:
         outcome = "failed" if summary.failures else "succeeded"
-        note = f"Every unaided episode {outcome}, so V has no outcomes to tell apart. Analyse some of both."
+        kind = "demonstration" if summary.demonstrations else "unaided episode"
+        kind = "episode" if 0 < summary.demonstrations < summary.successes + summary.failures else kind
+        note = f"Every {kind} {outcome}, so V has no outcomes to tell apart. Analyse some of both."
         summary = replace(summary, notes=(note,))
     tables: dict[str, pl.DataFrame] = {}
     pictures: dict[str, Figure] = {}

@@ -16,14 +16,26 @@ DEAF = 0.5
 """Win rate of a critic that ignores the action; AUROC of chance."""
 
 
+FEW = 10
+"""Successes or failures below which an interval drawn over episodes is too narrow to be believed."""
+
+
+def judged(c: CriticSummary) -> str:
+    """Say of what kind the episodes of a critic's marks are: unaided, demonstrations, or both."""
+    n, demonstrations = c.successes + c.failures, c.demonstrations
+    if not demonstrations:
+        return f"{n} unaided episodes"
+    drove = "the operator, a person or a simulated one, drove every tick"
+    if demonstrations == n:
+        return f"{n} demonstrations ({drove})"
+    return f"{n} episodes, {demonstrations} of them demonstrations ({drove}) and the others unaided"
+
+
 def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
     """Return marks and figures of a critic as HTML; drawn: figure name -> SVG text."""
     parts = []
     if c is not None:
-        parts.append(
-            f"<p>Measured on {c.successes + c.failures} unaided episodes: {c.successes} successes"
-            f" and {c.failures} failures.</p>"
-        )
+        parts.append(f"<p>Measured on {judged(c)}: {c.successes} successes and {c.failures} failures.</p>")
         late = next((p for p in reversed(c.auroc) if p.value is not None), None)
         first = next((p for p in c.auroc if p.value is not None and p.value > 0.8), None)
         other = next((x for x in c.swap if x.kind == "other_state"), None)
@@ -171,6 +183,13 @@ def verdict(c: CriticSummary) -> list[str]:
         said.append(
             f"{found}{ahead}, at {100 * w.false_alarms:.0f} % false alarms in {w.successes} successes."
         )
+    if said and c.demonstrations:
+        said.append(f"Judged were {judged(c)}.")
+    if said and min(c.successes, c.failures) < FEW:
+        said.append(
+            f"{c.successes} successes and {c.failures} failures: intervals from few episodes are too narrow;"
+            " a bootstrap cannot leave the edge."
+        )
     return said
 
 
@@ -185,7 +204,8 @@ def critic_page(
     head = f'<ul class="facts">{items}</ul><p class="headline">{escape(said[0])}</p>'
     rest = "".join(f"<li>{escape(s)}</li>" for s in said[1:])
     reading = (
-        "<p>Unaided episodes only. Intervals are 95 % and drawn over whole episodes, since the ticks of one episode"
+        "<p>Only episodes in which nobody took over. Intervals are 95 % and drawn over whole episodes, since the ticks"
+        " of one episode"
         " are not independent. That a swapped chunk is worse is an assumption: one played backwards, or with another"
         " hand posture, may do no harm in many states. The counterfactual test (<code>--counterfactual</code>)"
         " executes it and sees.</p>"

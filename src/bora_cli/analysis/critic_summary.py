@@ -176,13 +176,13 @@ class Ope:
 
 @dataclass(frozen=True)
 class CriticSummary:
-    """How well the critic tells good from bad on held-out autonomous episodes.
+    """How well the critic tells good from bad on held-out episodes in which nobody took over.
 
     auroc, auroc_end: over normalised time and over ticks to the end (negative).  effect, separation: Cohen's d over
     normalised time, and the mean distance of the two outcomes' mean curves in value units.  spread: mean standard
     deviation of the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the
-    distance of Q from the collected return.  notes: what was left out, and why.  intervals: 95 % intervals over
-    episodes of the numbers that have their name.
+    distance of Q from the collected return.  demonstrations: how many of the episodes are.  notes: what was left
+    out, and why.  intervals: 95 % intervals over episodes of the numbers that have their name.
     """
 
     successes: int
@@ -206,6 +206,7 @@ class CriticSummary:
     counterfactual: Counterfactual | None = None
     occlusion: tuple[OcclusionScore, ...] = ()
     ope: Ope | None = None
+    demonstrations: int = 0
     notes: tuple[str, ...] = ()
     intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 

@@ -24,11 +24,16 @@ TITLES = {
 
 @house_style
 def occlusion_bars(scores: Sequence[OcclusionScore]) -> Figure:
-    """Draw how much V and Q change per kind of picture, and the AUROC of V that is left; 95 % over episodes."""
+    """Draw how much V and Q change per kind of picture, and the AUROC of V that is left; 95 % over episodes.
+
+    Where there is no AUROC, since all episodes ended alike, its panel is left out.
+    """
     shown = [s for s in scores if s.kind != "seen"]
     seen = next((s for s in scores if s.kind == "seen"), None)
     figure = new_figure(WIDE, 1.2 + 0.3 * len(shown))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
+    told = any(s.auroc is not None for s in scores)
+    axes = figure.subplots(1, 1 + told, sharey=True, squeeze=False, width_ratios=[1.25, 1][: 1 + told])[0]
+    left = axes[0]
     y = np.arange(len(shown))[::-1]
     for name, label, offset, colour, hatch in (
         ("v_change", "V", 0.19, GOOD, ""),
@@ -42,16 +47,17 @@ def occlusion_bars(scores: Sequence[OcclusionScore]) -> Figure:
     left.set_yticks(y, [f"{TITLES.get(s.kind, s.kind)}\n{100 * s.area:.0f} % of the pixels" for s in shown])
     left.set(xlabel="mean change, standard deviations", ylim=(-0.6, len(shown) - 0.4))
     left.set_title(f"{shown[0].n if shown else 0} states of {shown[0].episodes if shown else 0} episodes")
-    value, lo, hi = (_column(shown, "auroc" + end) for end in ("", "_lo", "_hi"))
-    right.errorbar(
-        value, y, xerr=[value - lo, hi - value], fmt="o", color=GOOD, ms=4, elinewidth=0.9, capsize=2
-    )
-    right.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-    if seen is not None and seen.auroc is not None:
-        right.axvline(seen.auroc, color=INK, lw=0.9)
-        right.set_title(f"line: unchanged images, {seen.auroc:.2f}")
-    right.set(xlim=(-0.02, 1.02), xlabel="AUROC of V that is left")
-    for ax in (left, right):
+    for right in axes[1:]:
+        value, lo, hi = (_column(shown, "auroc" + end) for end in ("", "_lo", "_hi"))
+        right.errorbar(
+            value, y, xerr=[value - lo, hi - value], fmt="o", color=GOOD, ms=4, elinewidth=0.9, capsize=2
+        )
+        right.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+        if seen is not None and seen.auroc is not None:
+            right.axvline(seen.auroc, color=INK, lw=0.9)
+            right.set_title(f"line: unchanged images, {seen.auroc:.2f}")
+        right.set(xlim=(-0.02, 1.02), xlabel="AUROC of V that is left")
+    for ax in axes:
         ax.tick_params(axis="y", length=0, labelsize=7.5)
         ax.spines["left"].set_visible(False)
         light_grid(ax, "x")

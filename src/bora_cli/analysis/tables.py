@@ -17,6 +17,7 @@ from bora_cli.analysis.summary import Cell, Comparison, Human
 from bora_cli.analysis.traces import autonomous, outcomes
 from bora_cli.errors import DataError
 from bora_cli.evaluate.metrics import Result, intervened, paired_difference, success_rows, takeovers
+from bora_cli.types import Controller
 
 RESULT_SCHEMA: dict[str, pl.DataType] = {
     "method": pl.String(),
@@ -166,5 +167,6 @@ def critic_summary(
         spread=spread.size.value if spread else None,
         spread_error=spread.error.value if spread and spread.error else None,
         warning=early_warning.early_warning(alone, rng=rng) if enough else None,
+        demonstrations=int(alone.filter(pl.col("controller") == Controller.DEMO)["episode"].n_unique()),
         intervals=intervals,
     )

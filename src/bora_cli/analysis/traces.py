@@ -170,7 +170,7 @@ def read_traces(path: Path) -> pl.DataFrame:
 
 
 def autonomous(traces: pl.DataFrame) -> pl.DataFrame:
-    """Keep the episodes without a person's share: only those show whether V foresees the policy's outcome."""
+    """Keep the episodes in which nobody took over; demonstrations, which a person drove throughout, are among them."""
     return traces.filter(~pl.col("intervened").any().over("episode"))
 
 
