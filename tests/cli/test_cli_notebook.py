@@ -68,3 +68,25 @@ def test_mistakes_are_told(asked, capsys, arguments, code, says):
     assert found == code
     assert says in err
     assert asked == []
+
+
+@pytest.mark.parametrize("name", notebook.NOTEBOOKS)
+def test_a_page_of_nothing_is_an_error_and_is_not_written(asked, capsys, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    code, err = run(capsys, name, "--run", "empty", "--html", "page.html")
+    assert (code, asked) == (3, [])
+    assert "empty" in err
+    assert "Traceback" not in err
+
+
+def test_what_a_page_shows_is_looked_for_first(asked, capsys):
+    datasets = notebook.directory().parent / "datasets"
+    for name, example in (
+        ("value_traces", "example"),
+        ("swap_test", "example"),
+        ("rounds", "example_online"),
+        ("live", "example_online"),
+        ("dataset", "example_demos"),
+    ):
+        assert run(capsys, name, "--run", str(datasets / example), "--html", "page.html")[0] == 0
+    assert len(asked) == 5

@@ -54,6 +54,8 @@ def notebook_command(
             raise ConfigError(
                 f"--html {html} cannot be written.", "Name a .html file in a directory that exists."
             )
+        if run is not None:
+            require_shown(name, run)
     ui = o.ui_of(ctx)
     done = subprocess.run(
         arguments(name, run=run, edit=edit, port=port, browser=browser, html=html), check=False
@@ -61,6 +63,28 @@ def notebook_command(
     if html is not None and done.returncode == 0:
         ui.say(f"page: {html} (figures are in it; its controls need marimo's web site to look right)")
     raise typer.Exit(done.returncode)
+
+
+def require_shown(name: str, run: Path) -> None:
+    """Raise DataError where a notebook would have nothing to show of a run: a page of that would look like a result."""
+    if name in ("value_traces", "swap_test"):
+        from bora_cli.analysis.folder import read_folder
+
+        if read_folder(run).swaps is None and name == "swap_test":
+            raise DataError(f"{run} has no swapped chunks.", "Run `bora analyze` again, with images.")
+    elif name == "dataset":
+        from bora_cli.data.dataset import Dataset
+
+        if not len(Dataset.open(run)):
+            raise DataError(f"{run} has no episode yet.", "Record some first.")
+    elif name == "live":
+        from bora_cli.analysis.live import read_live
+
+        read_live(run)
+    else:
+        from bora_cli.analysis.online import read_online
+
+        read_online(run)
 
 
 def arguments(
