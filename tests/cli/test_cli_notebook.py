@@ -42,9 +42,9 @@ def test_it_serves_on_this_machine_only(asked, capsys, tmp_path):
     assert run(capsys, "rounds", "--run", "a run", "--port", "8123", "--no-browser") == (0, "")
     (command,) = asked
     assert command[:4] == [sys.executable, "-m", "marimo", "run"]
-    assert command[4:9] == ["--host", "127.0.0.1", "--port", "8123", "--headless"]
+    assert command[4:10] == ["--host", "127.0.0.1", "--port", "8123", "--no-sandbox", "--headless"]
     assert command[-3:] == ["--", "--run", str(tmp_path / "a run")]
-    assert Path(command[9]).name == "rounds.py"
+    assert Path(command[10]).name == "rounds.py"
 
 
 def test_it_writes_a_page(asked, capsys):
@@ -52,6 +52,7 @@ def test_it_writes_a_page(asked, capsys):
     assert code == 0
     assert "page: page.html" in err
     assert asked[0][3:5] == ["export", "html"]
+    assert "--no-sandbox" in asked[0]  # without it marimo advises to install another tool
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ NOTEBOOKS: dict[str, str] = {
     "live": "how is the running collection doing?",
 }
 """Name -> the question it answers."""
+ALONE = "--no-sandbox"
+"""Else marimo offers to install the packages that a notebook names, or advises how; they are here."""
 _LISTED = " ".join(f"{name}: {question}" for name, question in NOTEBOOKS.items())
 
 
@@ -101,9 +103,9 @@ def arguments(
     marimo = [sys.executable, "-m", "marimo"]
     own = [] if run is None else ["--", "--run", str(run.resolve())]
     if html is not None:
-        return [*marimo, "export", "html", file, "-o", str(html), "--no-include-code", "-f", *own]
+        return [*marimo, "export", "html", file, "-o", str(html), "--no-include-code", "-f", ALONE, *own]
     served = ["--host", "127.0.0.1", *(["--port", str(port)] if port else [])]
-    served += [] if browser else ["--headless"]
+    served += [ALONE, *([] if browser else ["--headless"])]
     return [*marimo, "edit" if edit else "run", *served, file, *own]
 
 
