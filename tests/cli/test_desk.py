@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bora_cli.cli.desk import WindowDesk, ppm
+from bora_cli.cli.desk import WindowDesk, one_line, ppm
 from bora_cli.errors import MissingSystemLibrary
 
 DRIVER = Path(__file__).with_name("window_driver.py")
@@ -53,3 +53,13 @@ def test_a_python_without_tkinter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ppm_is_a_header_and_the_bytes() -> None:
     assert ppm(np.zeros((1, 2, 3), np.uint8)) == b"P6 2 1 255\n" + bytes(6)
+
+
+def test_in_a_narrow_terminal_the_prompt_gives_way_and_the_count_stays() -> None:
+    state = "10/12 successes  episode 12  12.3/60 s  YOU drive, axes move the fingers"
+    for prompt in ('"lift"', '"lift the blue toy out of the box and put it on the plate"'):
+        for more in ((), ("arrange the scene, then press enter to begin; q to stop",)):
+            line = one_line((prompt, state, *more), 79)
+            assert len(line) <= 79
+            assert "10/12 successes  episode 12  12.3/60 s  YOU drive" in line
+    assert one_line(('"lift"', "0/0 successes"), 79) == '"lift"  0/0 successes'

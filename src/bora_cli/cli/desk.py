@@ -22,6 +22,8 @@ PICTURE = 384
 """Side of a camera image in the window, px."""
 STATUS_S = 0.25
 """Seconds between two status lines in a terminal."""
+SHORTEST_PROMPT = 12
+"""Characters of the prompt that stay in a line that is too long."""
 TELL = "Run it on a desktop or with `ssh -X`, or give --window none to drive from the terminal."
 _KEYSYMS = {
     "Up": "up",
@@ -76,12 +78,13 @@ class TerminalDesk:
 
     def show(self, scene: Scene) -> None:
         """Write the lines of a scene as one, a few times per second."""
-        now, line = time.monotonic(), "  ".join(scene.lines)
+        now = time.monotonic()
+        line = one_line(scene.lines, _columns() - 1) if self._live else "  ".join(scene.lines)
         wait = STATUS_S if self._live else 20 * STATUS_S
         if self._quiet or line == self._line or now - self._shown < wait:
             return
         self._shown, self._line = now, line
-        sys.stderr.write(f"\r\x1b[K{line[: _columns() - 1]}" if self._live else f"{line}\n")
+        sys.stderr.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
         sys.stderr.flush()
 
 
@@ -117,6 +120,15 @@ class SharedDesk:
     def pressed(self) -> list[KeyPress]:
         """Return the keys pressed here and elsewhere since the last call."""
         return [*self._elsewhere.poll(), *self._desk.pressed()]
+
+
+def one_line(lines: Sequence[str], width: int) -> str:
+    """Return the lines of a scene as one of at most `width` characters; the prompt, which is first, gives way first."""
+    prompt, rest = lines[0], "  ".join(lines[1:])
+    room = max(SHORTEST_PROMPT, width - len(rest) - 2)
+    if len(prompt) > room:
+        prompt = f'{prompt[: room - 4]}..."'
+    return "  ".join(part for part in (prompt, rest) if part)[:width]
 
 
 def _columns() -> int:

@@ -192,12 +192,12 @@ class Assistance:
         person, place, tally = self.person, self._place, self.tally
         driver = f"YOU drive the {person.mode}" if person.driving else "the policy drives"
         state = [
+            f"{tally.successes}/{tally.recorded} successes",
             f"{place.title}episode {place.number}/{place.of}",
             "ready" if self.rig.waiting else f"{self.rig.tick * self._bare.dt:.1f} s",
             *([] if self.rig.waiting else [driver]),
             *(["THE CRITIC FORESEES FAILURE"] if self._bell is not None and self._bell.rings else []),
             *([f"hand to {person.going_to}"] if person.going_to else []),
-            f"successes {tally.successes}/{tally.recorded}",
         ]
         lines = [f'"{obs.prompt}"', "  ".join(state), *person.troubles, *([self._note] if self._note else [])]
         desk = self._driver.desk

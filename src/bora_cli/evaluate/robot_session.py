@@ -231,11 +231,11 @@ class RobotSession:
         pictures = {name: enlarged(image, size) for name, image in obs.images.items()} if size else {}
         driving = "YOU drive" if self._part.policy is None or person.driving else "the policy drives"
         state = [
+            f"{tally.successes}/{tally.recorded} successes",
             self._part.title or f"episode {self._done}",
             "ready" if self._waiting else f"{self._ticks * self.rig.dt:.1f}/{self.job.limit_s:g} s",
             f"{driving}, axes move the {person.mode}" if driving.startswith("YOU") else driving,
             *([f"hand to {person.going_to}"] if person.going_to else []),
-            f"successes {tally.successes}/{tally.recorded}",
         ]
         extra = ("arrange the scene, then press enter to begin; q to stop",) if self._waiting else ()
         note = (self._note,) if self._note else ()

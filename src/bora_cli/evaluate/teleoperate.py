@@ -235,12 +235,12 @@ class Session:
         desk, person = self._driver.desk, self.person
         of = f"/{self.job.limit_s:g} s" if not self.waiting else ""
         state = [
+            f"{self.tally.successes}/{self.tally.recorded} successes",
             f"episode {self._done}",
             f"{self.rig.tick * self._sim.dt:.1f}{of}" if of else "ready",
             f"axes move the {person.mode}",
             f"step {self._driver.keyboard.step:g}",
             *([f"hand to {person.going_to}"] if person.going_to else []),
-            f"successes {self.tally.successes}/{self.tally.recorded}",
         ]
         lines = [f'"{obs.prompt}"', "  ".join(state), *person.troubles, *([self._note] if self._note else [])]
         desk.show(Scene(pictures_for(desk, self._sim, obs), (*lines, *extra)))
