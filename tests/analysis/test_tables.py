@@ -97,5 +97,7 @@ def test_critic_summary_leaves_out_what_it_cannot_know():
     table = made_up.traces(24).filter(pl.col("success")).with_columns(mc_return=pl.lit(np.nan, pl.Float32))
     c = critic_summary(table, rng=np.random.default_rng(0))
     assert (c.auroc, c.late_drop, c.ece, c.bias) == ((), None, None, None)
+    failed = critic_summary(made_up.traces(24).filter(~pl.col("success")), rng=np.random.default_rng(0))
+    assert (failed.auroc, failed.late_drop) == ((), None)  # nothing to compare with
     with pytest.raises(DataError, match="A person had a share in every traced episode"):
         critic_summary(table.with_columns(intervened=True), rng=np.random.default_rng(0))

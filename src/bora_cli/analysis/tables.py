@@ -130,7 +130,7 @@ def critic_summary(
     c = value_tests.calibration(alone, rng=rng) if alone["mc_return"].is_finite().any() else None
     auroc = tuple(value_tests.auroc_over_time(alone, rng=rng)) if both else ()
     rises = value_tests.monotonicity(alone, rng=rng) if success.any() else None
-    drops = value_tests.late_drop(alone) if not success.all() else None
+    drops = value_tests.late_drop(alone) if both else None
     own = rng.spawn(2)
     apart = value_tests.separation(alone, rng=own[0]) if both else None
     spread = value_tests.ensemble_spread(alone, rng=own[1])

@@ -100,11 +100,11 @@ def analyze_command(
         )
 
     def told() -> None:
+        for note in result["notes"]:  # first: what the numbers below cannot tell
+            ui.line(note)
         ui.table("", ("", ""), [(name, result[name]) for name in ANALYSED])
         for sentence in result["says"]:
             ui.line(sentence)
-        for note in result["notes"]:
-            ui.line(note)
 
     ui.show(result, json, told)
     ui.say(f"report: {result['report']}; next: bora notebook value_traces --run {out}")
