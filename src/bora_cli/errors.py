@@ -9,6 +9,7 @@
     |   +-- MissingSystemLibrary
     |   +-- NoDevice           none was found, or not the one that was asked for
     |   +-- DevicePermission   it is there, but this person may not open it
+    |   +-- Unanswered         a question needs a person, and there was none
     +-- RobotFault             something is wrong on the way to the motors
     |   +-- LimitViolation     a command was outside the safety limits
     +-- CheckpointError        a checkpoint cannot be loaded or does not fit
@@ -70,6 +71,10 @@ class NoDevice(DeviceError):
 
 class DevicePermission(DeviceError):
     """A device is there, but this person may not open it."""
+
+
+class Unanswered(DeviceError):
+    """A question needs a person, and nobody answered."""
 
 
 class RobotFault(BoraError):

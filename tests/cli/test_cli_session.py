@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
 from bora_cli.cli.session import _Asked
+from bora_cli.errors import Unanswered
 from bora_cli.input.udp import UdpSender
 from bora_cli.profiles import find_profile
 
@@ -124,3 +125,15 @@ def test_options_of_the_walk_alone_mean_nothing() -> None:
     result = CliRunner().invoke(build(), ["doctor", "--robot", "a:1"], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert "--robot has no meaning without --session" in result.output
+
+
+@pytest.mark.parametrize("given", ["", "y\n"])
+def test_the_walk_stops_where_nobody_answers(given: str, tmp_path: Path) -> None:
+    command = ["doctor", "--session", patient_profile(tmp_path), "--out", str(tmp_path)]
+    error = CliRunner().invoke(build(), command, input=given).exception
+    assert isinstance(error, Unanswered)
+    assert (error.exit_code, str(error)) == (4, "The walk needs a person at a terminal; nobody answered.")
+    (record,) = tmp_path.glob("session-*/session.json")
+    written = json.loads(record.read_text())
+    assert not written["ok"]
+    assert [step["name"] for step in written["steps"]] == (["limits", "robot"] if given else [])

@@ -14,7 +14,7 @@ from bora_cli.cli import devices as d
 from bora_cli.cli import options as o
 from bora_cli.cli.robot_session import Where, connected
 from bora_cli.cli.ui import Ui
-from bora_cli.errors import ConfigError
+from bora_cli.errors import ConfigError, Unanswered
 
 
 def walk_session(
@@ -30,6 +30,7 @@ def walk_session(
     """Walk through a session's start, write down what came of it, and leave with exit code 4 if a step failed.
 
     where: the robot; None is the simulator, where the profile is for it.  names: devices.  out: folder of records.
+    Raises Unanswered, after what was done so far is written down, if nobody answers a question.
     """
     from bora_cli.control.walk import walk
     from bora_cli.data.files import write_json
@@ -47,17 +48,21 @@ def walk_session(
     folder.mkdir(parents=True)
     keyboard = Keyboard(tuple(hardware.postures))
     steps = []
+    unanswered: Unanswered | None = None
     with (
         _robot(where, profile, hardware) as robot,
         d.opened(list(names), keyboard, hardware, token) as opened,
     ):
         held = [device for device in opened if device is not keyboard]
-        for step in walk(robot, hardware, held, _Asked(ui, folder)):
-            ui.say(f"{step.name}: {step.state}; {step.detail}")
-            steps.append(step)
+        try:
+            for step in walk(robot, hardware, held, _Asked(ui, folder)):
+                ui.say(f"{step.name}: {step.state}; {step.detail}")
+                steps.append(step)
+        except Unanswered as error:
+            unanswered = error
         spec = robot.spec
     document = {
-        "ok": all(step.state == "ok" for step in steps),
+        "ok": unanswered is None and all(step.state == "ok" for step in steps),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "profile": hardware.name,
         "profile_hash": hardware.hash,
@@ -65,6 +70,8 @@ def walk_session(
         "steps": [step.to_json() for step in steps],
     }
     write_json(folder / "session.json", document)
+    if unanswered is not None:
+        raise unanswered
 
     def lines() -> None:
         ui.table("", ("step", "state", ""), [(s.name, s.state, s.detail) for s in steps])
@@ -100,7 +107,11 @@ class _Asked:
         self._ui.say(text)
 
     def asks(self, question: str) -> bool:
-        return typer.confirm(question, err=True)
+        try:
+            return typer.confirm(question, err=True)
+        except typer.Abort as error:  # Ctrl-C, Ctrl-D, or no terminal at all
+            typer.echo(err=True)  # the question did not end its line
+            raise Unanswered("The walk needs a person at a terminal; nobody answered.") from error
 
     def shows(self, camera: str, image: Any) -> str:
         from PIL import Image

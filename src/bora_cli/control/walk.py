@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from bora_cli.control.envelope import Envelope
-from bora_cli.errors import BoraError
+from bora_cli.errors import BoraError, Unanswered
 from bora_cli.input.device import AXES, Device
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Reading, Robot, Target
@@ -57,7 +57,7 @@ class Companion(Protocol):
         """Say what to do next."""
 
     def asks(self, question: str) -> bool:
-        """Ask a question, and return whether the answer was yes."""
+        """Ask a question, and return whether the answer was yes; raises Unanswered if nobody is there."""
         ...
 
     def shows(self, camera: str, image: U8) -> str:
@@ -79,6 +79,7 @@ def walk(
     robot: kept in the limits of the profile.  devices: those the person will hold; the keyboard needs no test.
     clock: of the robot's stamps.  A step that fails does not end the walk, except that nothing moves after a failed
     emergency stop, or where the robot cannot be read or stands outside its limits.
+    Raises Unanswered, with the robot on hold, as soon as the companion does: nothing is tried without a person.
     """
     safe = []
     first: tuple[tuple[str, Callable[..., tuple[bool, str]], tuple[Any, ...]], ...] = (
@@ -109,6 +110,8 @@ def walk(
 def _tried(name: str, step: Callable[..., tuple[bool | None, str]], *given: Any) -> Step:
     try:
         fine, detail = step(*given)
+    except Unanswered:  # without a person there is no walk
+        raise
     except BoraError as error:
         return Step(name, "fail", str(error))
     except Exception as error:  # whatever a driver raises belongs into the record
