@@ -102,8 +102,10 @@ def test_an_alarm_needs_three_reports_in_a_row() -> None:
     (said,) = alarms(rows("improve", gate_rate=[0.5, 0.95, 0.95, 0.97]), config)
     assert said == (
         "improve, update 80: gate_rate is 0.97, expected 0.1 to 0.9;"
-        " the gate chooses nearly nothing, or nearly all."
+        " the gate chooses nearly nothing, or nearly all. See docs/training.md."
     )
+    (said,) = alarms(rows("improve", gate_rate=[0.95] * 3), config, share=0.01)
+    assert said.endswith("nearly all. Few updates: this means little. See docs/training.md.")
     assert alarms(rows("improve", gate_rate=[1.0] * 5), OfflineConfig(advantage="constant", gate="off")) == []
 
 

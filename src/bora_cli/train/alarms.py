@@ -15,6 +15,9 @@ import numpy as np
 from bora_cli.algos.bora_offline import OfflineConfig
 
 IN_A_ROW = 3
+FEW = 0.25
+"""Below this share of the preset's updates, numbers out of their range are no surprise."""
+SEE = "docs/training.md"
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,15 @@ def rules(config: OfflineConfig, unit: float) -> list[Rule]:
     return found
 
 
-def alarms(rows: Sequence[Mapping[str, Any]], config: OfflineConfig, unit: float = 1.0) -> list[str]:
-    """Return a sentence for every number that left its range.  rows: lines of a metrics file, see `rules`."""
+def alarms(
+    rows: Sequence[Mapping[str, Any]], config: OfflineConfig, unit: float = 1.0, share: float = 1.0
+) -> list[str]:
+    """Return a sentence for every number that left its range.
+
+    rows: lines of a metrics file.  unit: see `rules`.  share: of the preset's updates that the run took.
+    """
     said = []
+    advice = f" Few updates: this means little. See {SEE}." if share < FEW else f" See {SEE}."
     for rule in rules(config, unit):
         phases = dict.fromkeys(row["phase"] for row in rows if _is_of(row, rule))
         for phase in phases:
@@ -86,7 +95,7 @@ def alarms(rows: Sequence[Mapping[str, Any]], config: OfflineConfig, unit: float
                 run = outside[max(0, i - IN_A_ROW + 1) : i + 1]
                 if all(run) and len(run) == min(IN_A_ROW, len(values)):
                     update, value = values[i]
-                    said.append(_sentence(rule, phase, update, value))
+                    said.append(_sentence(rule, phase, update, value) + advice)
                     break
     return said + _worse_on_held_out(rows)
 

@@ -31,6 +31,7 @@ from bora_cli.train.prepare import (
     policy_spec,
     prepare,
     require_known,
+    settings_of,
 )
 from bora_cli.train.residual import fit_residual, require_made_by
 from bora_cli.train.run import Progress, Run, one_thread
@@ -198,7 +199,9 @@ def _findings(prepared: Prepared, run: Run, folder: RunFolder) -> dict[str, Any]
     offline = prepared.settings.offline
     if prepared.request.method in ("cp", "filtered_bc"):  # their improvement follows nobody's advantages
         offline = offline.model_copy(update={"advantage": "constant"})
-    alarmed = alarms(run.tracker.rows, offline, largest or 1.0)
+    usual = settings_of(prepared.request.preset, None, {}, {}).cp.updates
+    asked = usual if prepared.request.updates is None else prepared.request.updates
+    alarmed = alarms(run.tracker.rows, offline, largest or 1.0, asked / usual)
     found: dict[str, Any] = {}
     for name, value in (("warnings", prepared.warnings), ("alarms", alarmed)):
         if value:
