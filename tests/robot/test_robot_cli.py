@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
+from bora_cli.errors import NoDevice
 from robot_fakes import FakeRobot, completed_profile
 
 
@@ -59,3 +60,30 @@ def test_an_unfinished_profile_moves_nothing() -> None:
         build(), ["robot", "check", "--profile", "franka_dexhand021", "--driver", "no:matter", "--yes"]
     )
     assert "Nothing moves with profile 'franka_dexhand021'" in str(result.exception)
+
+
+@pytest.mark.parametrize("verb", ["collect", "eval", "online"])
+@pytest.mark.parametrize(
+    ("profile", "says"), [("rig.toml", "There is no display"), ("unfit.toml", "Nothing moves with profile")]
+)
+def test_no_robot_is_connected_in_vain(
+    verb: str, profile: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_policy: Path
+) -> None:
+    """Without a display, or with an unfit profile, nothing is asked of the server."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("connected")
+
+    def blind(_: object) -> None:
+        raise NoDevice("There is no display for a window.")
+
+    monkeypatch.setattr("bora_cli.robot.client.RemoteRobot.connect", never)
+    monkeypatch.setattr("bora_cli.cli.desk.WindowDesk.__enter__", blind)
+    monkeypatch.chdir(tmp_path)
+    Path("rig.toml").write_text(completed_profile())
+    Path("unfit.toml").write_text(completed_profile().replace("sign = 1,", ""))
+    Path("token").write_text("x" * 32)
+    command = ["robot", verb, *([] if verb == "collect" else [str(toy_policy)])]
+    command += ["--robot", "a:1", "--token-file", "token", "--profile", profile, "--prompt", "x"]
+    result = CliRunner().invoke(build(), [*command, *([] if verb == "eval" else ["--out", "out"])])
+    assert says in str(result.exception)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +77,11 @@ class Where:
         if self.robot and self.token_file is None:
             raise ConfigError(
                 "--robot without --token-file.", "Name a copy of the file that `bora robot serve` was given."
+            )
+        if self.robot and self.token_file is not None and not self.token_file.is_file():
+            raise ConfigError(
+                f"There is no file {self.token_file}.",
+                "Copy the one that `bora robot serve --token-file` made.",
             )
 
 
@@ -222,29 +227,34 @@ def eval_command(
 
 @contextmanager
 def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
-    """Open desk, devices and robot; yield robot, profile and the person's seat; let all of them go in the end."""
+    """Open desk, robot and devices; yield robot, profile and the person's seat; let all of them go in the end.
+
+    No robot is connected with an unfit profile, or without the window that was asked for.
+    """
     from bora_cli.cli.desk import TerminalDesk, WindowDesk
     from bora_cli.evaluate.teleoperate import SESSION_HELP
     from bora_cli.evaluate.teleoperate import Driver as Seat
     from bora_cli.input.keyboard import HELP, Keyboard
     from bora_cli.input.synergies import load_synergies
-    from bora_cli.profiles import load_profile
+    from bora_cli.profiles import load_profile, require_fit
 
     hardware = load_profile(where.profile)
+    if hardware.robot.driver != "sim":
+        require_fit(where.profile)
     synergies = load_synergies(place.hand) if place.hand is not None else None
     keyboard = Keyboard(tuple(hardware.postures))
     guide = (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if place.window == "tk" else TerminalDesk(guide, place.quiet)
-    robot = connected(where, hardware)
-    try:
-        with d.opened(place.devices, keyboard, hardware, place.udp_token) as opened, desk:
-            yield (
-                robot,
-                hardware,
-                Seat(desk, keyboard, opened, time.monotonic, time.sleep, synergies=synergies),
-            )
-    finally:
-        robot.close()
+    with (
+        desk,
+        closing(connected(where, hardware)) as robot,
+        d.opened(place.devices, keyboard, hardware, place.udp_token) as opened,
+    ):
+        yield (
+            robot,
+            hardware,
+            Seat(desk, keyboard, opened, time.monotonic, time.sleep, synergies=synergies),
+        )
 
 
 def connected(where: Where, hardware: Any) -> Any:
@@ -261,11 +271,6 @@ def connected(where: Where, hardware: Any) -> Any:
         kept = ""
     else:
         assert where.token_file is not None
-        if not where.token_file.is_file():
-            raise ConfigError(
-                f"There is no file {where.token_file}.",
-                "Copy the one that `bora robot serve --token-file` made.",
-            )
         robot = RemoteRobot.connect(where.robot, read_token(where.token_file), timeout=ANSWER_S)
         kept = robot.guarded
     try:
