@@ -99,8 +99,10 @@ class ActionSpec:
             groups={k: (int(v[0]), int(v[1])) for k, v in data["groups"].items()},
         )
 
-    def require_same(self, other: ActionSpec, what: str) -> None:
-        """Raise SchemaMismatch with the differences unless both specs agree."""
+    def require_same(
+        self, other: ActionSpec, what: str, hint: str = "Use data and checkpoint of one robot."
+    ) -> None:
+        """Raise SchemaMismatch with the differences, and what to do, unless both specs agree."""
         mine, theirs = self.to_json(), other.to_json()
         bad = [k for k in mine if mine[k] != theirs[k]]
         if not bad:
@@ -110,9 +112,7 @@ class ActionSpec:
             detail = ", against ".join(sizes)
         else:
             detail = "; ".join(f"{k}: {self._differing(mine[k], theirs[k])}" for k in bad)
-        raise SchemaMismatch(
-            f"{what}: action specs differ ({detail}).", "Use data and checkpoint of one robot."
-        )
+        raise SchemaMismatch(f"{what}: action specs differ ({detail}).", hint)
 
     def _differing(self, mine: Any, theirs: Any) -> str:
         """Say where two entries of equal specs' JSON first differ, and in how many places more."""

@@ -277,6 +277,12 @@ def test_bad_input_is_refused_before_anything_runs(toy_policy: Path, tmp_path: P
     other = save_trained(tmp_path / "other", replace(trained, spec=replace(trained.spec, action=spec)))
     with pytest.raises(SchemaMismatch, match=r"other and the simulated robot: action specs differ .*high"):
         run(other, record=tmp_path / "record")
+    foreign = replace(load_trained(other), provenance={**trained.provenance, "task": "Door-v1"})
+    with pytest.raises(SchemaMismatch) as caught:
+        run(save_trained(tmp_path / "foreign", foreign))
+    assert caught.value.hint == (
+        "The policy was trained for Door-v1: name the profile of that environment with --env, not --task."
+    )
     with pytest.raises(ConfigError, match="Seed -1 is negative"):
         run(toy_policy, seed=-1)
     with pytest.raises(ConfigError, match="juggle"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -280,3 +281,23 @@ def test_a_wrong_info_key_or_image_is_named(make: Make) -> None:
         SchemaMismatch, match=r"Image source 'position' .* gave float64 \[2\]; expected uint8"
     ):
         rig.observe()
+
+
+def test_a_missing_gymnasium_is_told_with_its_remedy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ConfigError, match="gymnasium is not installed") as caught:
+        make()
+    assert "pip install -e '.[gym]'" in caught.value.hint
+
+
+def test_the_sentence_of_a_missing_package_ends_with_one_full_stop(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gymnasium
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ImportError("Install mujoco_py first.")
+
+    monkeypatch.setattr(gymnasium, "make", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be imported: Install mujoco_py first\. Install the"):
+        make()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from bora_cli.evaluate.workers import Workers
 from bora_cli.models.policy import PolicySpec, VLAPolicy
 from bora_cli.seeds import RANGES, scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
+from bora_cli.sim.tasks import TASKS
 from bora_cli.types import Episode, content_hash
 
 Progress = Callable[[str, int, int], None]
@@ -177,7 +178,9 @@ def evaluate(
         profile_hash=sim_profile(profile).hash,
     )
     sim = simulation(task, setting, job.gap, job.image_size, profile, job.profile_hash)
-    trained.spec.action.require_same(sim.action_spec, f"{checkpoint} and the simulated robot")
+    trained.spec.action.require_same(
+        sim.action_spec, f"{checkpoint} and the simulated robot", _hint(trained.provenance)
+    )
     dataset = None
     trials: list[Trial] = []
     if record is not None:
@@ -192,6 +195,14 @@ def evaluate(
         if progress is not None:
             progress(label, len(trials), len(seeds))
     return EvalResult(job, trials, sim.backend, _warnings(trained.provenance, task, seeds))
+
+
+def _hint(provenance: Mapping[str, Any]) -> str:
+    """Say what to do with a policy that does not fit the simulated robot.  provenance: of its checkpoint."""
+    task = str(provenance.get("task") or "")
+    if not task or task == "None" or set(task.split(", ")) & set(TASKS):
+        return "Use data and checkpoint of one robot."
+    return f"The policy was trained for {task}: name the profile of that environment with --env, not --task."
 
 
 def image_side(spec: PolicySpec, what: Path) -> int:

@@ -180,7 +180,7 @@ def make_environment(profile: EnvProfile) -> gymnasium.Env[Any, Any]:
     except ImportError as error:
         raise ConfigError(
             "The package gymnasium is not installed; --env needs it.",
-            "Install it with: pip install 'bora-cli[gym]'",
+            "Install it with: pip install -e '.[gym]' in the repository",
         ) from error
     wanted = profile.env
     rendered = not profile.cameras or any(camera.source == "render" for camera in profile.cameras)
@@ -194,7 +194,8 @@ def make_environment(profile: EnvProfile) -> gymnasium.Env[Any, Any]:
         )
     except ImportError as error:
         raise ConfigError(
-            f"Environment {wanted.id} cannot be imported: {error}.", "Install the package that has it."
+            f"Environment {wanted.id} cannot be imported: {str(error).rstrip('.')}.",
+            "Install the package that has it.",
         ) from error
     except gymnasium.error.Error as error:
         reason = str(error).partition("\n")[0].rstrip(".")
