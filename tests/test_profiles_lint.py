@@ -259,7 +259,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.stdout == "left_arm.toml\n"
     assert "2 points keep a robot from moving with it: bora profile check left_arm.toml" in made.stderr
     checked = runner.invoke(build(), ["profile", "check", "left_arm.toml"])
-    assert checked.exit_code == 0
+    assert checked.exit_code == 3
     assert "unfit: left_arm.toml:" in checked.stdout
     rules = runner.invoke(build(), ["profile", "udev"])
     assert rules.stdout == UDEV_RULES

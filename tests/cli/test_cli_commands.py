@@ -92,8 +92,16 @@ def test_profile_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_profile_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(capsys, "profile", "check", "franka_dexhand021")
+    assert code == 3
+    assert "no driver 'franka' in this version (there is: sim); give yours as --driver MODULE:NAME" in out
+    assert out.endswith("2 unfit: no robot will move with it\n")
+    code, out, _ = run(capsys, "profile", "check", "adroit_door")
     assert code == 0
-    assert "no driver 'franka' in this version" in out
+    assert out.startswith("note: ")
+    assert out.endswith("was not opened\n")
+    code, out, _ = run(capsys, "profile", "check", "sim")
+    assert code == 0
+    assert "unfit" not in out
     bad = tmp_path / "bad.toml"
     bad.write_text("[robot]\ndrivr = 'x'\n")
     code, out, _ = run(capsys, "profile", "check", bad)

@@ -52,7 +52,7 @@ def show(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
 
 @app.command(epilog="Example: bora profile check my_rig.toml")
 def check(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
-    """Check a profile before anything moves; exit code 3 on errors.
+    """Check a profile before anything moves; exit code 3 on "error" and "unfit".
 
     "error": it cannot be used.  "unfit": no real robot may move with it yet.
     """
@@ -60,15 +60,18 @@ def check(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
 
     ui = o.ui_of(ctx)
     findings = check_profile(name)
+    unfit = sum(finding.level == "unfit" for finding in findings)
 
     def lines() -> None:
         for finding in findings:
             ui.line(f"{finding.level}: {finding.where}: {finding.message}")
         if not findings:
             ui.line(f"{name}: nothing found")
+        if unfit:
+            ui.line(f"{unfit} unfit: no robot will move with it")
 
     ui.show([o.as_document(finding) for finding in findings], json, lines)
-    if any(finding.level == "error" for finding in findings):
+    if unfit or any(finding.level == "error" for finding in findings):
         raise typer.Exit(3)
 
 

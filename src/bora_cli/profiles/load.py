@@ -125,7 +125,9 @@ def check_profile(name_or_path: str | Path) -> list[ProfileFinding]:
     """Return what a person should know before trusting a profile; an empty list means nothing to add."""
     path = find_profile(name_or_path)
     profile, findings = _parse(path)
-    return list(_remarks(profile, path)) if isinstance(profile, HardwareProfile) else findings
+    if isinstance(profile, EnvProfile):
+        return [ProfileFinding("note", str(path), f"the environment '{profile.env.id}' was not opened")]
+    return findings if profile is None else list(_remarks(profile, path))
 
 
 def require_fit(name_or_path: str | Path) -> HardwareProfile:
@@ -253,9 +255,10 @@ def _remarks(profile: HardwareProfile, path: Path) -> Iterator[ProfileFinding]:
         parts.append((f"camera {camera.name}", camera.driver, CAMERA_DRIVERS, ("cameras", number, "driver")))
     for what, driver, known, loc in parts:
         if driver not in known:
+            own = "" if what == "operator" else "; give yours as --driver MODULE:NAME, see docs/robot.md"
             yield remark(
                 "warning",
-                f"{what}: no driver '{driver}' in this version (there is: {', '.join(known)})",
+                f"{what}: no driver '{driver}' in this version (there is: {', '.join(known)}){own}",
                 *loc,
             )
     speed = profile.arm.translation_per_tick * profile.robot.control_rate
