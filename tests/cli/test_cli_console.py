@@ -91,6 +91,7 @@ def test_a_run_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     text = call(capsys, str(ROOT / "datasets" / "example_online"), "--once")
     assert "20 of 20" in text
     assert "the run has ended" in text
+    assert [line.split()[0] for line in text.splitlines()] == ["run", "episodes", "person", "state", "policy"]
 
 
 def test_no_run_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +184,17 @@ EMPTY: dict[str, Any] = {
     "done": False,
     "warnings": [],
 }
+
+
+def test_an_ended_run_says_what_became_of_its_policy_and_nothing_of_now() -> None:
+    ended = {**EMPTY, "done": True, "now": RECORD, "warnings": ["The last 5 episodes failed."]}
+    for released, says in (([], "unchanged, no round's was released"), ([1, 2], "released after round 2")):
+        lines = console.lines_of({**ended, "released": released}, keys=True)
+        assert [(line.label, line.text) for line in lines[-2:]] == [
+            ("state", "the run has ended"),
+            ("policy", says),
+        ]
+        assert {line.label for line in lines} == {"run", "episodes", "person", "state", "policy"}
 
 
 def test_whoever_records_is_not_held_up_by_who_looks_on(

@@ -91,6 +91,7 @@ def totals(live: Any) -> dict[str, Any]:
         "rounds": live.job.get("rounds"),
         "training": {k: update[0][k] for k in ("round", "phase", "update")} if update else None,
         "done": live.done,
+        "released": [r.index for r in live.rounds if r.released],
     }
 
 
@@ -98,6 +99,8 @@ def lines_of(document: Mapping[str, Any], processes: int = 1, keys: bool = False
     """Return the lines of the console.  document: `totals`, `now` and `warnings`."""
     now = document["now"]
     lines = [Line("run", f"{document['task']}, gap {document['gap']}"), *_so_far(document)]
+    if document["done"]:
+        return [*lines, *_ended(document)]
     lines += _now(now, processes) if now else [Line("robot", "nobody has told anything yet")]
     lines += [Line("look", warning, "bad") for warning in document["warnings"]]
     if keys:
@@ -117,12 +120,17 @@ def _so_far(document: Mapping[str, Any]) -> list[Line]:
             else f"drove {100 * share:.0f} % of the ticks, {document['takeovers']} takeovers",
         ),
     ]
-    if trained:
+    if trained and not document["done"]:
         text = f"round {trained['round']}: {trained['phase']}, update {trained['update']}"
         lines.append(Line("training", text))
-    if document["done"]:
-        lines.append(Line("state", "the run has ended", "good"))
     return lines
+
+
+def _ended(document: Mapping[str, Any]) -> list[Line]:
+    """Return the lines about a run of which nothing more will come."""
+    released = document["released"]
+    policy = f"released after round {released[-1]}" if released else "unchanged, no round's was released"
+    return [Line("state", "the run has ended", "good"), Line("policy", policy)]
 
 
 def _now(now: Mapping[str, Any], processes: int) -> list[Line]:
