@@ -117,7 +117,8 @@ def test_what_a_control_loop_tells_is_shown(tmp_path: Path) -> None:
     assert "No control loop has told anything lately" in page(app("live").run(defs={"now": now})[0])
     told = {"t": time.time(), "pid": 1, "tick": 7, "phase": "human", "drives": "human", "reason": "asked"}
     (tmp_path / "live.jsonl").write_text(json.dumps(told) + "\n")
-    shown = page(app("live").run(defs={"now": dataclasses.replace(now, path=tmp_path)})[0])
+    going_on = dataclasses.replace(now, path=tmp_path, rounds=(), still=False)
+    shown = page(app("live").run(defs={"now": going_on})[0])
     assert "Right now" in shown
     assert "human (human), asked" in shown
 
