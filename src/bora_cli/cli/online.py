@@ -60,24 +60,8 @@ def command(
             show_default=False,
         ),
     ] = "bora",
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Numbers: sim (default) or paper.",
-            callback=o.known("preset", o.PRESETS),
-            show_default=False,
-        ),
-    ] = "sim",
-    residual: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND",
-            help="constant (default), low_rank, mlp.",
-            callback=o.known("residual", o.RESIDUALS),
-            show_default=False,
-        ),
-    ] = "constant",
+    preset: o.Preset = "sim",
+    residual: o.Residual = "constant",
     profile: Annotated[str, typer.Option(metavar="PROFILE", help="Limits kept.")] = "sim",
     device: Annotated[
         list[str] | None,

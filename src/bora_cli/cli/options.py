@@ -213,6 +213,24 @@ Gap = Annotated[
         callback=known_gap,
     ),
 ]
+Preset = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Numbers: sim (default) or paper.",
+        callback=known("preset", PRESETS),
+        show_default=False,
+    ),
+]
+Residual = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="constant (default), low_rank, mlp.",
+        callback=known("residual", RESIDUALS),
+        show_default=False,
+    ),
+]
 Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile: limits kept.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.")]
 Episodes = Annotated[int, typer.Option(min=1, metavar="N", help="How many episodes.")]

@@ -33,12 +33,7 @@ def command(
         str,
         typer.Option(metavar="NAME", help=f"{o.choice(METHODS)}.", callback=o.known("method", METHODS)),
     ] = "bora",
-    residual: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND", help=f"{o.choice(o.RESIDUALS)}.", callback=o.known("residual", o.RESIDUALS)
-        ),
-    ] = "constant",
+    residual: o.Residual = "constant",
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="Mixed in; else CHECKPOINT's.", show_default=False),

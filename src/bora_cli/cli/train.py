@@ -36,11 +36,6 @@ TAKES = {
 """What a method of `bora train` takes beside the options that all take."""
 Updates = Annotated[int | None, typer.Option(min=1, metavar="N", help="Gradient steps; else the preset's.")]
 
-Preset = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Numbers: sim or paper.", callback=o.known("preset", o.PRESETS)),
-]
-
 
 def train_command(
     ctx: typer.Context,
@@ -65,7 +60,7 @@ def train_command(
     ] = None,
     seed: o.Seed = 0,
     updates: Updates = None,
-    preset: Preset = "sim",
+    preset: o.Preset = "sim",
     advantages: Annotated[
         str,
         typer.Option(
