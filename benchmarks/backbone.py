@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import SETTINGS, counted, demonstrations, evaluated, points, slug
 
 from bora_cli.analysis.tables import cells, comparisons, write_results
 from bora_cli.checkpoint import TINY, load_backbone, package_versions
 from bora_cli.data.files import write_json
-from bora_cli.evaluate.collect import collect
-from bora_cli.evaluate.evaluate import EvalResult, evaluate
-from bora_cli.evaluate.metrics import Result, wilson
+from bora_cli.evaluate.metrics import Result
 from bora_cli.evaluate.workers import Workers
 from bora_cli.models.vlm import build_tiny
 from bora_cli.sim.labelled_scenes import VOCABULARY
@@ -58,7 +57,6 @@ ROWS: dict[str, Row] = {
 }
 """The rows with a trained backbone take 1600 updates on cached tokens and 800 with a graph; the last but one shows what
 as many updates do on cached tokens alone."""
-SETTINGS = ("standard", "unseen")
 
 
 def main() -> None:
@@ -88,43 +86,31 @@ def main() -> None:
 
 def run(name: str, seed: int, arguments: argparse.Namespace, pool: Workers) -> tuple[float, list[Result]]:
     """Return the processor time of the training, s, and the evaluated episodes of one row and seed."""
-    task, root = arguments.task, arguments.out / f"{arguments.task}-{seed}"
-    row, slug = ROWS[name], name.replace(", ", "-").replace(" ", "_")
-    demonstrations, policy, cost = root / "demos", root / "policies" / slug, root / "costs" / f"{slug}.json"
-    collect(
-        task=task,
-        episodes=arguments.demonstrations,
-        out=demonstrations,
-        quality=arguments.quality,
-        seed=seed,
-        workers=pool,
+    task, root, row = arguments.task, arguments.out / f"{arguments.task}-{seed}", ROWS[name]
+    policy, cost = root / "policies" / slug(name), root / "costs" / f"{slug(name)}.json"
+    data = demonstrations(
+        root, task, seed, episodes=arguments.demonstrations, quality=arguments.quality, pool=pool
     )
     if not cost.is_file():
         options: dict[str, Any] = {"adapt": row.adapt, "updates": row.updates}
         if row.random:
             options["backbone"] = str(random_start(root / "random", seed))
-        encode_once(demonstrations, options.get("backbone", TINY))
+        encode_once(data, options.get("backbone", TINY))
         started = time.process_time()
-        train("cp", data=[demonstrations], out=policy, seed=seed, **options)
+        train("cp", data=[data], out=policy, seed=seed, **options)
         write_json(cost, {"processor_seconds": time.process_time() - started})
     results = []
     for setting in SETTINGS:
-        file = root / "evaluations" / f"{slug}-{setting}-{arguments.episodes}.json"
-        if not file.is_file():
-            found = evaluate(
-                policy,
-                task=task,
-                setting=setting,
-                episodes=arguments.episodes,
-                seed=1000 * seed,
-                workers=pool,
-            )
-            write_json(file, found.to_json())
-        done = EvalResult.from_json(json.loads(file.read_text()))
-        results += [
-            Result(name, setting, done.job.gap, seed, t.scene_seed, t.success, t.ticks) for t in done.trials
-        ]
-        print(f"{task} {seed} {name}, {setting}: {done.successes}/{len(done.trials)}", flush=True)
+        results += evaluated(
+            policy,
+            root / "evaluations" / f"{slug(name)}-{setting}-{arguments.episodes}.json",
+            name,
+            task=task,
+            setting=setting,
+            seed=seed,
+            episodes=arguments.episodes,
+            pool=pool,
+        )
     return float(json.loads(cost.read_text())["processor_seconds"]), results
 
 
@@ -151,13 +137,8 @@ def table(task: str, results: Sequence[Result], seconds: dict[str, list[float]])
         "|---" * 4 + "|",
     ]
     for name, costs in seconds.items():
-        counted = [pooled[name, setting] for setting in SETTINGS]
-        spans = [(c.k, c.n, *wilson(c.k, c.n)) for c in counted]
-        lines.append(
-            f"| {name} | {', '.join(f'{s:.0f}' for s in costs)} | "
-            + " | ".join(f"{k}/{n} = {k / n:.2f} ({low:.2f}-{high:.2f})" for k, n, low, high in spans)
-            + " |"
-        )
+        success = " | ".join(counted(pooled[name, s].k, pooled[name, s].n) for s in SETTINGS)
+        lines.append(f"| {name} | {', '.join(f'{s:.0f}' for s in costs)} | {success} |")
     pairs = [(name, FROZEN) for name in seconds if name != FROZEN]
     found = comparisons(results, rng=np.random.default_rng(0), pairs=pairs)
     if found:
@@ -166,10 +147,7 @@ def table(task: str, results: Sequence[Result], seconds: dict[str, list[float]])
             f"Paired differences to `{FROZEN}`, in points (95 % bootstrap over seeds and scenes):",
             "",
         ]
-        lines += [
-            f"- {c.method}, {c.setting}: {100 * c.difference:+.0f} ({100 * c.lo:+.0f} to {100 * c.hi:+.0f})"
-            for c in found
-        ]
+        lines += [f"- {c.method}, {c.setting}: {points(c.difference, c.lo, c.hi)}" for c in found]
     return "\n".join(lines)
 
 

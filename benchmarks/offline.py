@@ -10,21 +10,17 @@ is not made again, so the command can be interrupted and asked for more methods,
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import SETTINGS, counted, demonstrations, evaluated, points, slug, trained
 
 from bora_cli.analysis.tables import cells, comparisons, write_results
-from bora_cli.data.files import write_json
-from bora_cli.evaluate.collect import collect
-from bora_cli.evaluate.evaluate import EvalResult, evaluate
-from bora_cli.evaluate.metrics import Result, wilson
+from bora_cli.evaluate.metrics import Result
 from bora_cli.evaluate.workers import Workers
-from bora_cli.train.offline import train
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,6 @@ ROWS: dict[str, Row] = {
     "decoupled": Row("decoupled", True),
     "decoupled_value": Row("decoupled_value", True),
 }
-SETTINGS = ("standard", "unseen")
 
 
 def main() -> None:
@@ -79,42 +74,33 @@ def run(
 ) -> list[Result]:
     """Return the evaluated episodes of all methods on one task with one seed."""
     root = arguments.out / f"{task}-{seed}"
-    demonstrations = root / "demos"
-    collect(
-        task=task,
-        episodes=arguments.demonstrations,
-        out=demonstrations,
-        quality=arguments.quality,
-        seed=seed,
-        workers=pool,
+    data = demonstrations(
+        root, task, seed, episodes=arguments.demonstrations, quality=arguments.quality, pool=pool
     )
     results = []
     for name in names:
-        row, slug = ROWS[name], name.replace(", ", "-").replace(" ", "_")
-        policy = root / "policies" / slug
-        if not (policy / "config.json").is_file():
-            init = root / "policies" / "cp" if row.improves else None
-            train(row.method, data=[demonstrations], out=policy, init=init, seed=seed, **row.options)
+        policy = policy_of(name, root, data, seed)
         for setting in SETTINGS:
-            file = root / "evaluations" / f"{slug}-{setting}-{arguments.gap}-{arguments.episodes}.json"
-            if not file.is_file():
-                found = evaluate(
-                    policy,
-                    task=task,
-                    setting=setting,
-                    gap=arguments.gap,
-                    episodes=arguments.episodes,
-                    seed=1000 * seed,
-                    workers=pool,
-                )
-                write_json(file, found.to_json())
-            done = EvalResult.from_json(json.loads(file.read_text()))
-            results += [
-                Result(name, setting, done.job.gap, seed, t.scene_seed, t.success, t.ticks)
-                for t in done.trials
-            ]
-            print(f"{task} {seed} {name} {setting}: {done.successes}/{len(done.trials)}", flush=True)
+            file = f"{slug(name)}-{setting}-{arguments.gap}-{arguments.episodes}.json"
+            results += evaluated(
+                policy,
+                root / "evaluations" / file,
+                name,
+                task=task,
+                setting=setting,
+                seed=seed,
+                episodes=arguments.episodes,
+                gap=arguments.gap,
+                pool=pool,
+            )
     return results
+
+
+def policy_of(name: str, root: Path, data: Path, seed: int) -> Path:
+    """Return the policy of a row, trained on the demonstrations `data`; one that improves CP Base finds that there."""
+    row = ROWS[name]
+    init = root / "policies" / "cp" if row.improves else None
+    return trained(root, name, row.method, data=data, seed=seed, init=init, **row.options)
 
 
 def table(task: str, results: Sequence[Result], names: Sequence[str]) -> str:
@@ -122,21 +108,13 @@ def table(task: str, results: Sequence[Result], names: Sequence[str]) -> str:
     pooled = {(c.method, c.setting): c for c in cells(results)}
     lines = ["", f"### {task}", "", "| method | " + " | ".join(SETTINGS) + " |", "|---" * 3 + "|"]
     for name in names:
-        counted = [pooled[name, setting] for setting in SETTINGS]
-        spans = [(c.k, c.n, *wilson(c.k, c.n)) for c in counted]
-        lines.append(
-            f"| {name} | "
-            + " | ".join(f"{k}/{n} = {k / n:.2f} ({low:.2f}-{high:.2f})" for k, n, low, high in spans)
-            + " |"
-        )
+        found = [pooled[name, setting] for setting in SETTINGS]
+        lines.append(f"| {name} | " + " | ".join(counted(c.k, c.n) for c in found) + " |")
     pairs = [("bora", other) for other in names if other != "bora"]
-    found = comparisons(results, rng=np.random.default_rng(0), pairs=pairs)
-    if found:
+    differences = comparisons(results, rng=np.random.default_rng(0), pairs=pairs)
+    if differences:
         lines += ["", "Paired differences of `bora`, in points (95 % bootstrap over seeds and scenes):", ""]
-        lines += [
-            f"- over {c.against}, {c.setting}: {100 * c.difference:+.0f} ({100 * c.lo:+.0f} to {100 * c.hi:+.0f})"
-            for c in found
-        ]
+        lines += [f"- over {c.against}, {c.setting}: {points(c.difference, c.lo, c.hi)}" for c in differences]
     return "\n".join(lines)
 
 
