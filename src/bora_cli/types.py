@@ -36,6 +36,10 @@ class Controller(IntEnum):
     """Nobody: the robot held because whoever should drive was silent or sent no number."""
 
 
+INTERVENING = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
+"""Controllers of ticks in which a person has a share in what a policy's roll-out does."""
+
+
 @dataclass(frozen=True)
 class ActionSpec:
     """Names, units and limits of an action row; the order of names is the order of columns on disk, for ever.
@@ -202,7 +206,7 @@ class Episode:
     @property
     def intervened(self) -> Bool:
         """bool [T]: ticks in which a person had a share in the executed action of a policy roll-out."""
-        return np.isin(self.controller, [Controller.HUMAN, Controller.BLENDED, Controller.ASSIST])
+        return np.isin(self.controller, INTERVENING)
 
     @property
     def human_share(self) -> float:

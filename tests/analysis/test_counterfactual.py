@@ -23,7 +23,7 @@ from bora_cli.analysis.counterfactual import (
 from bora_cli.analysis.critic_summary import CriticSummary
 from bora_cli.analysis.swap_figures import counterfactual_bars
 from bora_cli.checkpoint import load_trained
-from bora_cli.errors import DataError
+from bora_cli.errors import CheckpointError, DataError
 from bora_cli.evaluate.futures import Branch, Future
 from bora_cli.sim.limits import action_spec
 from bora_cli.train.buffer import Buffer, load_buffer
@@ -160,3 +160,20 @@ def test_analyze_executes_other_chunks_and_says_what_it_found(
     read = CriticSummary.from_json({k: result[k] for k in asdict(CriticSummary(1, 1))})
     assert read.counterfactual is not None
     assert read.counterfactual.differing == found["differing"]
+
+
+def test_a_policy_that_is_gone_is_told_before_anything_is_encoded(
+    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encoded(*_: object, **__: object) -> None:
+        raise AssertionError("encoded")
+
+    monkeypatch.setattr("bora_cli.analysis.analyze.load_recordings", encoded)
+    episodes = toy_demonstrations(2)
+    for e in episodes:
+        e.meta |= {"gap": "none", "checkpoint": "gone/cp", "checkpoint_hash": "0123"}
+    data = toy_dataset(tmp_path / "data", episodes).root
+    with pytest.raises(CheckpointError, match=r"gone/cp with hash 0123, is not found.*--then CHECKPOINT"):
+        analyze(toy_policy, data=[data], out=tmp_path / "out", counterfactual=4)
+    with pytest.raises(AssertionError, match="encoded"):
+        analyze(toy_policy, data=[data], out=tmp_path / "out", counterfactual=4, then="expert")

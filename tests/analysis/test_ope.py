@@ -115,7 +115,9 @@ def test_what_cannot_be_ranked(run: Path, tmp_path: Path) -> None:
         measured([tmp_path / "other.json"], CONDITION)
     changed = load_trained(run / "p2")
     save_trained(run / "p2", replace(changed, lam=0.5, provenance={"number": 0}))
-    with pytest.raises(CheckpointError, match=r"has hash \w+; \w+ was evaluated"):
+    with pytest.raises(
+        CheckpointError, match=r"p2 with hash \w+, is not found\. .*p2 have other hashes\. Evaluate"
+    ):
         measured([run], CONDITION)
     episodes = toy_demonstrations(2)
     with pytest.raises(DataError, match="are of 1 conditions, or do not say theirs"):

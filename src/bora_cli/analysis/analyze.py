@@ -24,7 +24,7 @@ from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
 from bora_cli.analysis.part_files import box_masks
-from bora_cli.analysis.recordings import load_recordings
+from bora_cli.analysis.recordings import load_recordings, open_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.swaps import pictured_swaps
@@ -36,6 +36,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import BoraError, CheckpointError
+from bora_cli.evaluate.futures import successor_of
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Buffer
@@ -86,8 +87,15 @@ def analyze(
     if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
-    if boxes:  # a mistake in them is told before anything is encoded
-        box_masks(boxes, trained.spec.cameras, Dataset.open(data[0]).image_size, 0)
+    datasets = open_recordings(data, trained)  # what is wrong with them is told before anything is encoded
+    rows = [row for dataset in datasets for row in dataset.rows()]
+    if boxes:
+        box_masks(boxes, trained.spec.cameras, datasets[0].image_size, 0)
+    near = [checkpoint, *data]
+    goes_on = (
+        successor_of([r for r in rows if not r.human_ticks], then, near=near) if counterfactual else None
+    )
+    policies = measured(ope, condition_of(rows), near=near) if ope else []
     backbone = trained.load_backbone()
     buffer, pixels = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
     scorer = scorer_of(trained, backbone, buffer, pixels)
@@ -121,7 +129,7 @@ def analyze(
             counterfactual,
             gamma=gamma,
             execute=trained.spec.execute,
-            successor=then,
+            successor=goes_on,
             seed=seed,
             workers=workers,
             progress=progress,
@@ -129,8 +137,7 @@ def analyze(
         tables["counterfactual"] = score_futures(futures, buffer, scorer.q)
         counted = counterfactual_summary(tables["counterfactual"], rng=stream("bootstrap", seed))
         summary = replace(summary, counterfactual=counted)
-    if ope:
-        policies = measured(ope, condition_of(buffer.episodes))
+    if policies:
         values = predicted(policies, buffer, scorer, data, progress=progress)
         summary = replace(summary, ope=ope_summary(policies, values, rng=stream("bootstrap", seed)))
     out = Path(out)

@@ -16,9 +16,7 @@ from bora_cli.analysis.summary import METHOD_TITLES, method_title
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 from bora_cli.evaluate.evaluate import EvalResult
-from bora_cli.types import Controller
 
-HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
 UNSEEDED = 0
 
 
@@ -147,7 +145,7 @@ def dataset_trials(root: Path, system: str) -> list[Trial]:
                 f"Episode {row.index} of {root} does not say its task and scene, so it has no counterpart.",
                 "Compare recordings of `bora collect`, `bora eval --record` or `bora online`.",
             )
-        human = int(sum(row.controller_ticks[c] for c in HUMAN))
+        human = row.human_ticks
         condition = Condition(
             str(row.meta.get("task", row.meta.get("env"))),
             str(row.meta.get("setting", "standard")),

@@ -33,7 +33,16 @@ from bora_cli.analysis.critic_summary import Counterfactual, CounterfactualKind
 from bora_cli.analysis.critic_tests import bad_chunks, differs
 from bora_cli.analysis.states import spread_states
 from bora_cli.errors import DataError
-from bora_cli.evaluate.futures import EXECUTED, RESAMPLED, Branch, Future, branch, futures, successor_of
+from bora_cli.evaluate.futures import (
+    EXECUTED,
+    RESAMPLED,
+    Branch,
+    Future,
+    Successor,
+    branch,
+    futures,
+    successor_of,
+)
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
 from bora_cli.types import F32, ActionSpec
@@ -71,7 +80,7 @@ def run_futures(
     *,
     gamma: float,
     execute: int = 4,
-    successor: str = "",
+    successor: Successor | None = None,
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
     workers: Workers | None = None,
@@ -81,9 +90,10 @@ def run_futures(
 
     States are decisions of unaided episodes that were executed as planned (of demonstrations every tick), half of them
     from successes where there are enough, from as many episodes as possible.  execute: ticks of a chunk, where there
-    is no decision that says so.  successor: a checkpoint or "expert"; the recorded policy if empty.
-    Raises DataError for episodes that were not simulated here, or if there is no such state; ConfigError if the
-    successor is not to be had.
+    is no decision that says so.  successor: who acts after the chunk; None: the recorded policy, if it is where it was
+    (`successor_of` looks for one that was moved).
+    Raises DataError for episodes that were not simulated here, or if there is no such state, CheckpointError if the
+    recorded policy is not found.
     """
     chosen, length = _states(buffer, count, execute, stream("counterfactual states", seed))
     if not len(chosen):
@@ -93,7 +103,7 @@ def run_futures(
         )
     w = buffer.windows.take(chosen)
     owners = np.unique(w.episode)
-    next_acts = successor_of([buffer.episodes[i] for i in owners], successor)
+    next_acts = successor or successor_of([buffer.episodes[i] for i in owners])
     chunks = _chunks(buffer, chosen, length, spec, stream("counterfactual chunks", seed), kinds)
     branches = [
         branch(

@@ -22,13 +22,12 @@ from bora_cli.analysis.style import (
 )
 from bora_cli.data.rows import EpisodeRow
 from bora_cli.errors import DataError
-from bora_cli.types import F32, ActionSpec, Controller, Episode
+from bora_cli.types import F32, ActionSpec, Episode
 
 SHOWN = 40
 """Episodes in `episodes`, at most."""
 LIMIT = 0.98
 """Share of half the range beyond which an action counts as being at its limit."""
-HUMAN_CODES = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
 
 
 def label(row: EpisodeRow) -> str:
@@ -59,7 +58,7 @@ def episodes(rows: Sequence[EpisodeRow], *, marked: int | None = None) -> Figure
         colour, hatch = (GOOD, "") if row.success else (BAD, "/////")
         strength = 1 if row.index == marked else 0.55
         ax.barh(at, row.length, 0.7, color=colour, hatch=hatch, ec=PAPER, lw=0, alpha=strength)
-        human = sum(row.controller_ticks[c] for c in HUMAN_CODES)
+        human = row.human_ticks
         if human:
             ax.barh(at, human, 0.22, color=HUMAN, lw=0)
         text = ("success" if row.success else "failure") + (f", {told}" if (told := label(row)) else "")

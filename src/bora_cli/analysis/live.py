@@ -23,9 +23,7 @@ from bora_cli.data.files import read_json
 from bora_cli.data.row_index import read_rows
 from bora_cli.data.rows import count_episodes
 from bora_cli.errors import DataError
-from bora_cli.types import Controller
 
-HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
 QUIET_FACTOR = 5.0
 """A run is called silent when no episode came for this many times the usual gap, and at least QUIET_SECONDS."""
 QUIET_SECONDS = 60.0
@@ -107,7 +105,7 @@ def _episodes(root: Path) -> pl.DataFrame:
             "scene": int(row.meta.get("scene_seed", -1)),
             "success": row.success,
             "ticks": row.length,
-            "human_ticks": sum(row.controller_ticks[c] for c in HUMAN),
+            "human_ticks": row.human_ticks,
             "takeovers": int(row.meta.get("takeovers", 0)),
             "lam": None,
             "finished": committed(root, row.index),

@@ -22,9 +22,11 @@ from bora_cli.analysis.value_tests import spearman
 from bora_cli.checkpoint import load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import read_json
-from bora_cli.errors import CheckpointError, DataError
-from bora_cli.evaluate.evaluate import EvalResult, checkpoint_hash
+from bora_cli.data.rows import EpisodeRow
+from bora_cli.errors import DataError
+from bora_cli.evaluate.evaluate import EvalResult
 from bora_cli.evaluate.metrics import wilson
+from bora_cli.evaluate.moved import find_policy
 from bora_cli.seeds import stream
 from bora_cli.types import F32, Episode, Observation
 
@@ -49,7 +51,7 @@ class Measured:
     success: NDArray[np.bool_]
 
 
-def condition_of(episodes: Sequence[Episode]) -> tuple[str, str, str]:
+def condition_of(episodes: Sequence[Episode | EpisodeRow]) -> tuple[str, str, str]:
     """Return task, setting and gap of the data.  Raises DataError where they are not known or not the same."""
     found = {tuple(str(e.meta.get(name, "")) for name in ("task", "setting", "gap")) for e in episodes}
     if len(found) != 1 or not all(next(iter(found))):
@@ -61,12 +63,15 @@ def condition_of(episodes: Sequence[Episode]) -> tuple[str, str, str]:
     return task, setting, gap
 
 
-def measured(sources: Sequence[Path], condition: tuple[str, str, str]) -> list[Measured]:
+def measured(
+    sources: Sequence[Path], condition: tuple[str, str, str], *, near: Sequence[Path] = ()
+) -> list[Measured]:
     """Return the policies of some evaluations (files of `bora eval --json`, or folders of runs that hold such files).
 
     condition: task, setting and gap; evaluations under another one are left out.  A policy that was evaluated several
-    times under it counts once, with all its episodes.  Raises DataError for what is no evaluation, or for fewer than
-    LEAST policies; CheckpointError if one of them is not there any more, or another one by now.
+    times under it counts once, with all its episodes.  near: where policies that were moved are looked for, besides at
+    the sources, see `find_policy`.  Raises DataError for what is no evaluation, or for fewer than LEAST policies,
+    CheckpointError if one of them is not found.
     """
     files = [f for s in sources for f in (_evaluations(s) if s.is_dir() else [s])]
     found: dict[tuple[str, str, float | None], list[bool]] = {}
@@ -86,15 +91,13 @@ def measured(sources: Sequence[Path], condition: tuple[str, str, str]) -> list[M
             f"{len(found)} policies were evaluated on {', '.join(condition)}; ranking needs {LEAST} or more.",
             "Evaluate more policies on what the data were recorded on, with `bora eval --json > FILE.json`.",
         )
-    for checkpoint, digest, _ in found:
-        if (now := checkpoint_hash(Path(checkpoint))) != digest:
-            raise CheckpointError(
-                f"The policy at {checkpoint} has hash {now}; {digest} was evaluated.", "Evaluate it again."
-            )
+    at = [
+        find_policy(Path(c), digest, [*sources, *near], remedy="Evaluate it again.") for c, digest, _ in found
+    ]
     names = unique_names([Path(c) for c, _, _ in found])
     return [
-        Measured(name if lam is None else f"{name} at lambda {lam:g}", Path(c), lam, np.array(success))
-        for name, ((c, _, lam), success) in zip(names, found.items(), strict=True)
+        Measured(name if lam is None else f"{name} at lambda {lam:g}", path, lam, np.array(success))
+        for name, path, ((_, _, lam), success) in zip(names, at, found.items(), strict=True)
     ]
 
 

@@ -25,6 +25,19 @@ from bora_cli.types import U8, Episode
 Progress = Callable[[str, int, int], None]
 
 
+def open_recordings(paths: Sequence[Path], trained: Trained) -> list[Dataset]:
+    """Open datasets that a policy could have recorded, without reading their ticks.
+
+    Raises SchemaMismatch for data of another robot or without the policy's cameras, DataError for empty datasets,
+    ConfigError for a dataset given twice.
+    """
+    datasets = [_checked(Path(p), trained) for p in paths]
+    require_distinct([d.root for d in datasets])
+    if not any(len(d) for d in datasets):
+        raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
+    return datasets
+
+
 def load_recordings(
     paths: Sequence[Path],
     trained: Trained,
@@ -37,14 +50,10 @@ def load_recordings(
 
     Tokens float16 [1, M, N, W] and pixels uint8 [M, C, h, w, 3] are backed by a file without a name that disappears
     with them: memory holds one episode's images at a time, and some 0.2 MB per episode of everything else.
-    Raises SchemaMismatch for data of another robot or without the policy's cameras, DataError for empty datasets or
-    numbers that are not finite, ConfigError for a dataset given twice.
+    Raises what `open_recordings` raises, and DataError for numbers that are not finite.
     """
-    datasets = [_checked(Path(p), trained) for p in paths]
-    require_distinct([d.root for d in datasets])
+    datasets = open_recordings(paths, trained)
     lengths = [row.length for d in datasets for row in d.rows()]
-    if not lengths:
-        raise DataError(f"No episodes in {', '.join(map(str, paths))}.", "Collect some with `bora collect`.")
     for dataset in datasets:
         for index, episode in enumerate(dataset.episodes(images=False)):
             require_finite(episode, f"Episode {index} of {dataset.root}")

@@ -9,7 +9,6 @@ from typing import Any
 
 from bora_cli.data.rows import EpisodeRow
 from bora_cli.errors import ConfigError
-from bora_cli.types import Controller
 
 _SIGNS = {
     "<=": operator.le,
@@ -25,7 +24,6 @@ _FULL = re.compile(r"@1(\.0)?(?=\+|$)")
 """The strength of a gap that needs no saying: bias@1.0 is bias."""
 _SHOWN = 12
 """Words that an error names at most."""
-_HUMAN = (Controller.HUMAN, Controller.BLENDED, Controller.ASSIST)
 
 
 def parse_numbers(text: str, episodes: int) -> list[int]:
@@ -56,7 +54,7 @@ def parse_numbers(text: str, episodes: int) -> list[int]:
 
 def about(row: EpisodeRow) -> dict[str, Any]:
     """Return what conditions may ask about an episode: its counts, then its meta data."""
-    human = sum(row.controller_ticks[c] for c in _HUMAN)
+    human = row.human_ticks
     gap = row.meta.get("gap")
     return {
         **row.meta,

@@ -26,7 +26,7 @@ from bora_cli.data.schema import (
 )
 from bora_cli.data.tables import column_array, meta_json
 from bora_cli.errors import CorruptEpisode
-from bora_cli.types import Controller, Episode
+from bora_cli.types import INTERVENING, Controller, Episode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +68,11 @@ class EpisodeRow:
     decisions: int
     controller_ticks: tuple[int, ...]
     meta: dict[str, Any]
+
+    @property
+    def human_ticks(self) -> int:
+        """Ticks in which a person had a share in what a policy's roll-out did."""
+        return sum(self.controller_ticks[c] for c in INTERVENING)
 
 
 def row_table(episode: Episode, data: pa.Table, identity: Identity, index: int, first_index: int) -> pa.Table:

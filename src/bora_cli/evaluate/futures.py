@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from bora_cli.control.planned import PlannedRig
+from bora_cli.data.rows import EpisodeRow
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash
+from bora_cli.evaluate.moved import find_policy
 from bora_cli.evaluate.resimulate import Recorded, advance, recorded
 from bora_cli.models.policy import VLAPolicy
 from bora_cli.seeds import stream
@@ -76,11 +78,13 @@ class Future:
     ret: float
 
 
-def successor_of(episodes: Sequence[Episode], named: str = "") -> Successor:
+def successor_of(
+    episodes: Sequence[Episode | EpisodeRow], named: str = "", *, near: Sequence[Path] = ()
+) -> Successor:
     """Return who goes on: who is named (a checkpoint or "expert"), or else the policy that was recorded.
 
-    Demonstrations go on with the scripted person.  Raises ConfigError if the recorded policy is not there any more, or
-    if the episodes are of several.
+    near: where that policy is looked for if it was moved, see `find_policy`.  Demonstrations go on with the scripted
+    person.  Raises CheckpointError if the recorded policy is not found, ConfigError if the episodes are of several.
     """
     if named == PERSON:
         return Successor()
@@ -98,16 +102,8 @@ def successor_of(episodes: Sequence[Episode], named: str = "") -> Successor:
         raise ConfigError(
             f"The episodes were recorded with {len(policies)} known policies; expected one.", wanted
         )
-    checkpoint, digest, lam = policies.pop()
-    if not (Path(checkpoint) / "config.json").is_file():
-        raise ConfigError(f"The policy that was recorded is not at {checkpoint} any more.", wanted)
-    if checkpoint_hash(Path(checkpoint)) != digest:
-        raise ConfigError(
-            f"The policy at {checkpoint} is not the recorded one: its hash is {checkpoint_hash(Path(checkpoint))},"
-            f" expected {digest}.",
-            wanted,
-        )
-    return Successor(checkpoint, digest, lam)
+    recorded_at, digest, lam = policies.pop()
+    return Successor(str(find_policy(Path(recorded_at), digest, near, remedy=wanted)), digest, lam)
 
 
 def branch(
