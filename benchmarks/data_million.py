@@ -14,11 +14,16 @@ from data_frames import CAMERAS, CHUNK, Row, create, episode
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import read_table
 from bora_cli.data.reader import ChunkReader
+from bora_cli.data.rows import ROW_OPTIONS
 from bora_cli.data.schema import DATA_PATH, EPISODE_PATH, episode_file, header
+from bora_cli.data.tables import write_options
 
 
 def million(root: Path, episodes: int) -> Row:
-    """Open and read a dataset of 250 ticks times `episodes`, with images of 8 pixels; each step in a new process."""
+    """Open and read a dataset of 250 ticks times `episodes`, with images of 8 pixels; each step in a new process.
+
+    bare: opened without the gathered rows that appends write; copied: with them, but the files' times are new.
+    """
     dataset = create(root, size=8)
     rng = np.random.default_rng(0)
     small = {camera: rng.integers(0, 256, (250, 8, 8, 3), np.uint8) for camera in CAMERAS}
@@ -27,7 +32,15 @@ def million(root: Path, episodes: int) -> Row:
     here = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {here!r}); import data_million as d; d.{{}}({str(root)!r})"
     out: Row = {"ticks": 250 * episodes}
-    for prefix, step in (("first_", "open_once"), ("", "open_once"), ("", "read_many")):
+    for prefix, step in (
+        ("bare_", "open_once"),
+        ("", "open_once"),
+        ("copied_", "open_once"),
+        ("", "read_many"),
+    ):
+        if prefix == "copied_":
+            for file in (root / "meta/episodes").glob("*/*"):
+                file.touch()  # as a copy that does not keep times
         done = subprocess.run(
             [sys.executable, "-c", code.format(step)], capture_output=True, text=True, check=True
         )
@@ -53,10 +66,11 @@ def multiply(dataset: Dataset, episodes: int) -> None:
             ticks = ticks.set_column(ticks.column_names.index(name), name, pa.array(values))
         for name, value in about.items():
             one = one.set_column(one.column_names.index(name), name, pa.array([value]))
-        for path, table in ((DATA_PATH, ticks), (EPISODE_PATH, one)):
+        options = ((DATA_PATH, ticks, write_options(dataset.identity)), (EPISODE_PATH, one, ROW_OPTIONS))
+        for path, table, how in options:
             file = episode_file(root, path, index)
             file.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, file)
+            pq.write_table(table, file, **how)
     (root / "meta/info.json").write_text(json.dumps(header(dataset.identity, episodes, 250 * episodes, 1)))
 
 

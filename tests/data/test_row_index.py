@@ -16,6 +16,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.repair import repair
 from bora_cli.data.rows import read_many, read_row
+from bora_cli.data.select import merge
 from bora_cli.errors import CorruptEpisode
 
 MADE = [make_episode(n, seed=n, prompt=f"task {n}", meta={"n": [n, None], "s": "ä"}) for n in (3, 5, 2, 4)]
@@ -55,6 +56,42 @@ def test_a_row_that_changed_is_read_again(root: Path) -> None:
     os.replace(other.root / "meta/episodes/chunk-000/file-000.parquet", files / "file-000.parquet")
     assert Dataset.open(root).rows() == one_by_one(root, 4)
     assert Dataset.open(root).rows()[0].prompt == "task 4"
+
+
+def with_times_of_its_own(root: Path) -> Path:
+    """Return a copy as `cp -r` makes it."""
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    for file in (copy / "meta/episodes").glob("*/*"):
+        os.utime(file, ns=(1, 1))
+    return copy
+
+
+def test_a_copy_knows_its_rows_by_their_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, expected = with_times_of_its_own(root), one_by_one(root, 4)
+    forbid_reading(monkeypatch)
+    assert Dataset.open(copy).rows() == expected
+    monkeypatch.setattr(row_index, "file_hash", None)
+    assert Dataset.open(copy).rows() == expected  # gathered anew, with the times of the copy
+
+
+@pytest.mark.parametrize("place", [-1, -5])
+def test_a_row_of_a_copy_with_a_wrong_byte_is_noticed(root: Path, place: int) -> None:
+    copy = with_times_of_its_own(root)
+    file = copy / "meta/episodes/chunk-000/file-002.parquet"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(CorruptEpisode, match=r"file-002\.parquet"):
+        Dataset.open(copy).rows()
+
+
+def test_what_copies_episodes_leaves_their_rows_gathered(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge([root, make_dataset(tmp_path / "e", MADE[:2]).root], tmp_path / "both")
+    forbid_reading(monkeypatch)
+    assert [row.length for row in Dataset.open(tmp_path / "both").rows()] == [3, 5, 2, 4, 3, 5]
 
 
 def test_new_rows_come_behind(root: Path) -> None:

@@ -70,8 +70,15 @@ def copy_episodes(
         progress("copy", index + 1, len(sources))
     if known:
         write_tasks(target / TASKS, known)
-    Dataset.open(target).repair()
+    complete(target)
     verify(target, identity, sources, progress)
+
+
+def complete(target: Path) -> None:
+    """Write what is derived from the episodes of a dataset, and gather their rows, so that it opens at once."""
+    dataset = Dataset.open(target)
+    dataset.repair()
+    dataset.rows()
 
 
 def create(target: Path, identity: Identity) -> Dataset:

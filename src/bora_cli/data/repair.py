@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bora_cli.data.check import ambiguous_tasks, check
-from bora_cli.data.copy import Place, Progress, create, no_progress, require_sound
+from bora_cli.data.copy import Place, Progress, complete, create, no_progress, require_sound
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.exchange import interrupted, link_or_copy, recover, rewrite
 from bora_cli.data.files import (
@@ -321,7 +321,7 @@ def _fill(fresh: Path, root: Path, plan: Plan, progress: Progress) -> None:
         progress("write", new + 1, len(plan.kept))
     if plan.tasks:
         write_tasks(fresh / TASKS, plan.tasks)
-    Dataset.open(fresh).repair()
+    complete(fresh)
     require_sound(fresh)
 
 

@@ -1,7 +1,7 @@
 """All rows of a dataset at once: `cache/rows.parquet` gathers what the row files of the episodes say.
 
-The row files stay the truth.  A gathered row counts only while the size and the time of change of its row file
-are those it was read from, so the cache may be deleted or left behind at any time.
+The row files stay the truth.  A gathered row counts only while its row file has the size and the time of change that
+it was read with, or, in a copy, the same bytes.  So the cache may be deleted or left behind at any time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
+from bora_cli.data.content import file_hash
 from bora_cli.data.files import read_table, write_table
 from bora_cli.data.rows import EpisodeRow, named_episode, read_many, read_row
+from bora_cli.data.schema import EPISODE_PATH, episode_file
 from bora_cli.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,10 @@ logger = logging.getLogger(__name__)
 INDEX = Path("cache/rows.parquet")
 GATHER = 32
 """Rows read one by one after which the gathered file is worth writing anew."""
-Stamp = tuple[int, int]
+Source = tuple[int, int, str]
+"""Size, time of change (ns) and hash of the row file that a row was read from."""
+_SOURCE = ["index", "size", "changed", "content"]
+_DIGITS = 32
 
 
 def read_rows(root: Path, count: int, keep: bool = True) -> list[EpisodeRow]:
@@ -31,19 +36,24 @@ def read_rows(root: Path, count: int, keep: bool = True) -> list[EpisodeRow]:
     keep: whether they may be gathered for the next time.
     Raises CorruptEpisode for a row file that cannot be read.
     """
-    stamps = _stamps(root)
-    known = {i: row for i, (stamp, row) in _gathered(root).items() if stamp == stamps.get(i)}
-    fresh = [index for index in range(count) if index not in known]
+    stamps, gathered = _stamps(root), _gathered(root)
+    known = {i: row for i, (source, row) in gathered.items() if source[:2] == stamps.get(i)}
+    new = [index for index in range(count) if index not in known]
+    for index in new:
+        (size, _, content), row = gathered.get(index, ((-1, 0, ""), None))
+        if row is not None and (size, content) == (stamps.get(index, (0,))[0], _hash(root, index)):
+            known[index] = row  # a copy, with a time of its own
+    fresh = [index for index in new if index not in known]
     many = len(fresh) >= GATHER and parent_process() is None  # threads of polars do not survive a fork
     read = read_many(root, fresh) if many else [read_row(root, index) for index in fresh]
     known |= {row.index: row for row in read}
     rows = [known[index] for index in range(count)]
-    if keep and len(fresh) >= GATHER:
+    if keep and len(new) >= GATHER:
         gather(root, rows)
     return rows
 
 
-def _stamps(root: Path) -> dict[int, Stamp]:
+def _stamps(root: Path) -> dict[int, tuple[int, int]]:
     """Return size and time of change (ns) of every row file."""
     out = {}
     for file in (root / "meta/episodes").glob("chunk-*/file-*.parquet"):
@@ -54,22 +64,39 @@ def _stamps(root: Path) -> dict[int, Stamp]:
     return out
 
 
-def _gathered(root: Path) -> dict[int, tuple[Stamp | None, EpisodeRow]]:
-    if not (root / INDEX).is_file():
-        return {}
+def _hash(root: Path, index: int) -> str:
+    return file_hash(episode_file(root, EPISODE_PATH, index))[:_DIGITS]
+
+
+def _gathered(root: Path) -> dict[int, tuple[Source, EpisodeRow]]:
+    """Return the gathered rows and what they were read from; none where the file is not there or not understood."""
     try:
-        table = read_table(root / INDEX)
-        return {int(values["index"]): _row(values) for values in table.to_pylist()}
-    except (DataError, KeyError, TypeError, ValueError) as error:
+        return {values["index"]: (_source(values), _row(values)) for values in _read(root)}
+    except (KeyError, TypeError, ValueError) as error:
         logger.info("%s is made anew: %s", root / INDEX, error)
         return {}
 
 
-def _row(values: dict[str, Any]) -> tuple[Stamp, EpisodeRow]:
-    stamp = (values.pop("size"), values.pop("changed"))
-    values["meta"] = json.loads(values["meta"])
-    values["controller_ticks"] = tuple(values["controller_ticks"])
-    return stamp, EpisodeRow(**values)
+def _read(root: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    if not (root / INDEX).is_file():
+        return []
+    try:
+        found: list[dict[str, Any]] = read_table(root / INDEX, columns).to_pylist()
+        return found
+    except DataError as error:
+        logger.info("%s is made anew: %s", root / INDEX, error)
+        return []
+
+
+def _source(values: dict[str, Any]) -> Source:
+    return values["size"], values["changed"], values["content"]
+
+
+def _row(values: dict[str, Any]) -> EpisodeRow:
+    about = {key: value for key, value in values.items() if key == "index" or key not in _SOURCE}
+    about["meta"] = json.loads(about["meta"])
+    about["controller_ticks"] = tuple(about["controller_ticks"])
+    return EpisodeRow(**about)
 
 
 def gather(root: Path, rows: list[EpisodeRow]) -> None:
@@ -77,11 +104,14 @@ def gather(root: Path, rows: list[EpisodeRow]) -> None:
     import pyarrow as pa
 
     stamps = _stamps(root)
+    hashes = {(found["index"], *_source(found)[:2]): found["content"] for found in _read(root, _SOURCE)}
     values = []
-    for row in rows:
-        size, changed = stamps.get(row.index, (0, 0))
-        values.append({**asdict(row), "meta": json.dumps(row.meta), "size": size, "changed": changed})
     try:
+        for row in rows:
+            size, changed = stamps.get(row.index, (0, 0))
+            content = hashes.get((row.index, size, changed)) or _hash(root, row.index)
+            about = {"meta": json.dumps(row.meta), "size": size, "changed": changed, "content": content}
+            values.append({**asdict(row), **about})
         write_table(root / INDEX, pa.Table.from_pylist(values), compression="zstd")
-    except OSError as error:
+    except (OSError, DataError) as error:
         logger.info("%s is not kept: %s", root / INDEX, error)
