@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,57 +16,9 @@ from bora_cli.cli.app import build
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, NoDevice
+from typist import Typist
 
-PATIENCE_S = 300.0
-COMMAND = [
-    sys.executable,
-    "-m",
-    "bora_cli",
-    "teleop",
-    "--task",
-    "press_button",
-    "--image-size",
-    "16",
-    "--json",
-]
-
-
-class Typist:
-    """Somebody at a pseudo terminal, who reads what is written to it."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.person, program = pty.openpty()
-        self.before = termios.tcgetattr(self.person)
-        self.process = subprocess.Popen(
-            [*COMMAND, "--window", "none", *arguments],
-            stdin=program,
-            stderr=program,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "TERM": "dumb", "COLUMNS": "200"},
-        )
-        self.program = program
-        self.text = ""
-
-    def wait_for(self, words: str) -> None:
-        """Read until the words appear."""
-        end = time.monotonic() + PATIENCE_S
-        while words not in self.text:
-            assert time.monotonic() < end, f"never saw {words!r} in {self.text!r}"
-            if select.select([self.person], [], [], 0.2)[0]:
-                self.text += os.read(self.person, 4096).decode(errors="replace")
-
-    def type(self, keys: str) -> None:
-        self.text = ""
-        os.write(self.person, keys.encode())
-
-    def restored(self) -> bool:
-        return termios.tcgetattr(self.person) == self.before
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self.program)
-        os.close(self.person)
+COMMAND = ["teleop", "--task", "press_button", "--image-size", "16", "--json"]
 
 
 @pytest.fixture
@@ -81,7 +28,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def typist(out: Path) -> Iterator[Typist]:
-    person = Typist("--out", str(out))
+    person = Typist(*COMMAND, "--window", "none", "--out", str(out))
     yield person
     person.close()
 
@@ -95,8 +42,8 @@ def test_a_person_in_a_terminal_records_an_episode(typist: Typist, out: Path) ->
     typist.type("n")
     typist.wait_for("failure,")
     typist.type("q")
-    stdout, _ = typist.process.communicate(timeout=PATIENCE_S)
-    assert typist.process.returncode == 0
+    code, stdout = typist.ended()
+    assert code == 0
     assert typist.restored()
     result = json.loads(stdout)
     assert (result["recorded"], result["successes"], result["devices"]) == (1, 0, ["keyboard"])
@@ -114,8 +61,7 @@ def test_a_session_that_is_ended_from_outside_restores_the_terminal(
     typist.type("\r")
     typist.wait_for("/60 s")
     typist.process.send_signal(how)
-    typist.process.communicate(timeout=PATIENCE_S)
-    assert typist.process.returncode == code
+    assert typist.ended()[0] == code
     assert typist.restored()
     assert len(Dataset.open(out)) == 0
 
@@ -130,7 +76,11 @@ def test_without_a_display_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_a_terminal_the_remedy_is_named() -> None:
     result = subprocess.run(
-        [*COMMAND, "--window", "none"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bora_cli", *COMMAND, "--window", "none"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 4
     assert result.stdout == ""

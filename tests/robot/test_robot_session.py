@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,9 +36,9 @@ from bora_cli.sim.simulation import Simulation
 from bora_cli.types import F32, Controller, Decision, Observation
 from robot_fakes import PROFILE as FRANKA
 from robot_fakes import SPEC, FakeClock, FakeRobot
+from typist import Typist
 
 PROFILE = load_profile("sim")
-PATIENCE_S = 300.0
 
 
 class Puller:
@@ -143,51 +138,25 @@ def test_a_bad_network_neither_moves_nor_records_what_was_not_asked(server: Serv
 # ------------------------------------------------------------------------------ the commands, killed in the middle
 
 
-class Typist:
-    """Somebody at a pseudo terminal with `bora robot collect`."""
+def collecting(server: Server, out: Path) -> Typist:
+    """Return somebody at `bora robot collect`."""
+    command = ["robot", "collect", "--robot", server.address, "--token-file", str(server.token_file)]
+    command += ["--profile", "sim", "--prompt", "press it", "--out", str(out), "--window", "none"]
+    return Typist(*command, "--image-size", "16", "--json", environment=ENVIRONMENT)
 
-    def __init__(self, server: Server, out: Path) -> None:
-        self.person, self.program = pty.openpty()
-        command = [sys.executable, "-m", "bora_cli", "robot", "collect", "--robot", server.address]
-        command += ["--token-file", str(server.token_file), "--profile", "sim", "--prompt", "press it"]
-        command += ["--out", str(out), "--window", "none", "--image-size", "16", "--json"]
-        self.process = subprocess.Popen(
-            command,
-            stdin=self.program,
-            stderr=self.program,
-            stdout=subprocess.PIPE,
-            env={**ENVIRONMENT, "TERM": "dumb", "COLUMNS": "200"},
-        )
-        self.text = ""
 
-    def wait_for(self, words: str) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while words not in self.text:
-            assert time.monotonic() < end, f"never saw {words!r} in {self.text!r}"
-            if select.select([self.person], [], [], 0.2)[0]:
-                self.text += os.read(self.person, 4096).decode(errors="replace")
-
-    def type(self, keys: str) -> None:
-        self.text = ""
-        os.write(self.person, keys.encode())
-
-    def record(self, verdict: str) -> None:
-        self.wait_for("press enter to begin")
-        self.type("\r")
-        self.wait_for("/60 s")
-        self.type("\x1b[Ar" + verdict)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self.program)
-        os.close(self.person)
+def record(person: Typist, verdict: str) -> None:
+    """Begin an episode, move, and judge it."""
+    person.wait_for("press enter to begin")
+    person.type("\r")
+    person.wait_for("/60 s")
+    person.type("\x1b[Ar" + verdict)
 
 
 def test_a_killed_client_and_a_killed_server_lose_no_recorded_episode(tmp_path: Path) -> None:
     server, out = Server(tmp_path), tmp_path / "demos"
-    first = Typist(server, out)
-    first.record("y")
+    first = collecting(server, out)
+    record(first, "y")
     first.wait_for("success, ")
     first.type("\r")
     first.wait_for("/60 s")
@@ -196,16 +165,15 @@ def test_a_killed_client_and_a_killed_server_lose_no_recorded_episode(tmp_path: 
     server.wait_for("sim holds: the driving client is gone")
     first.close()
     assert len(Dataset.open(out)) == 1
-    second = Typist(server, out)
+    second = collecting(server, out)
     second.wait_for("episode 1")
-    second.record("n")
+    record(second, "n")
     second.wait_for("failure, ")
     second.type("\r")
     second.wait_for("/60 s")
     server.end()
     second.wait_for("error: The connection to the robot server is lost")
-    second.process.communicate(timeout=PATIENCE_S)
-    assert second.process.returncode == 4
+    assert second.ended()[0] == 4
     second.close()
     assert [row.success for row in Dataset.open(out).rows()] == [True, False]
     assert not check(out)
