@@ -89,7 +89,7 @@ def _(now):
     mo.stop(not _words, mo.md("No control loop has told anything lately."))
     _lines = lines_of({**totals(now), "now": _words[0], "warnings": []}, processes=len(_words))
     _rows = "\n".join(f"| {line.label} | {line.text} |" for line in _lines)
-    mo.md(f"## Right now\n\n| | |\n|---|---|\n{_rows}")
+    mo.md(f"## Right now\n\n| | |\n|:---|:---|\n{_rows}")
     return
 
 
