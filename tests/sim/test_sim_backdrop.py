@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bora_cli.sim.backdrop import Backdrop
+from bora_cli.sim.backdrop import Backdrop, only_in_view
 from bora_cli.sim.engine import mujoco
-from bora_cli.sim.rays import RayPainter, cast
+from bora_cli.sim.rays import RayPainter, cast, shoot
 from bora_cli.sim.simulation import Simulation
 
 SIZE = 24
@@ -68,6 +68,30 @@ def test_any_scene_looks_as_if_every_ray_asked_about_everything(seed: int, resti
         assert_same(painter, model, data)
         data.qpos[:] += 0.2 * rng.normal(size=model.nq)
         mujoco.mj_forward(model, data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), moving=st.integers(0, 9))
+def test_what_is_out_of_view_is_not_asked_and_the_model_stays_as_it_was(seed: int, moving: int) -> None:
+    _, model, data = world(np.random.default_rng(seed), 6, moving)
+    groups = model.geom_group.copy()
+    with only_in_view(model, data, 1):
+        hidden = model.geom_group != groups
+        found = shoot(model, data, 1, SIZE)
+    assert (model.geom_group == groups).all()
+    expected = shoot(model, data, 1, SIZE)
+    assert not hidden[expected[0][expected[0] >= 0]].any()
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_a_hand_camera_cannot_see_is_hidden() -> None:
+    sim = Simulation("pick_toy", backend="rays")
+    sim.prepare(1)
+    groups = sim.model.geom_group.copy()
+    with only_in_view(sim.model, sim.data, sim.model.camera("wrist").id):
+        hidden = sim.model.geom_group != groups
+    assert hidden[sim.model.geom("link3_0").id]
+    assert not hidden[sim.model.geom("table").id]
 
 
 @pytest.mark.parametrize("task", ["pick_place", "open_box"])

@@ -175,6 +175,7 @@ class ArmKinematics:
         self._home = np.array(ARM_HOME)
         self._low, self._high = np.array(ARM_LOW), np.array(ARM_HIGH)
         self._jac = np.zeros((6, self._model.nv))
+        self._damped = self.damping**2 * np.eye(6)
 
     def forward(self, joints: F64) -> tuple[F64, F64]:
         """Return tool position [3] in m and orientation [3, 3] for arm joints [7] in rad."""
@@ -195,9 +196,12 @@ class ArmKinematics:
             mujoco.mj_jacSite(self._model, self._data, self._jac[:3], self._jac[3:], self._site)
             error = np.concatenate([position - here, vector_from_rotation(rotation @ orientation.T)])
             rest = self.home_pull * (self._home - joints)
-            gram = self._jac @ self._jac.T + self.damping**2 * np.eye(6)
+            gram = self._jac @ self._jac.T + self._damped
             step = self._jac.T @ np.linalg.solve(gram, error - self._jac @ rest) + rest
-            joints = np.clip(joints + np.clip(step, -self.max_step, self.max_step), self._low, self._high)
+            step = np.minimum(
+                np.maximum(step, -self.max_step), self.max_step
+            )  # several times faster than np.clip
+            joints = np.minimum(np.maximum(joints + step, self._low), self._high)
         return joints
 
 

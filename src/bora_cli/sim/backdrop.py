@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from bora_cli.sim.engine import mujoco
 
 VISIBLE_GROUPS = np.array([1, 1, 1, 0, 0, 0], np.uint8)
 """Geom groups that are drawn, the same ones as by default in OpenGL."""
+_HIDDEN = 5
+"""A group that is not drawn."""
 _SHAPES = ("PLANE", "SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
 Hits = tuple[NDArray[np.int32], NDArray[np.float64]]
 _COPIED = {int(getattr(mujoco.mjtGeom, f"mjGEOM_{name}")) for name in _SHAPES}
@@ -110,6 +114,24 @@ def multi_ray(
         groups, rays = VISIBLE_GROUPS, np.ascontiguousarray(directions).ravel()
         mujoco.mj_multiRay(model, data, origin, rays, groups, True, -1, geom, distance, normal, count, far)
     return geom, normal.reshape(count, 3)
+
+
+@contextmanager
+def only_in_view(model: Any, data: Any, camera: int) -> Iterator[None]:
+    """Hide the geoms that no ray of a camera can meet while the block runs, so that none asks about them.
+
+    Hidden is whose bounding sphere lies beyond one side of the view.
+    """
+    half = math.tan(math.radians(float(model.cam_fovy[camera])) / 2)
+    at = (data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
+    aside = np.abs(at[:, :2]).max(axis=1) + half * at[:, 2]  # the camera looks along -z
+    bounded = model.geom_rbound > 0  # planes are not
+    shown = model.geom_group.copy()
+    model.geom_group[bounded & (aside > math.hypot(1.0, half) * model.geom_rbound)] = _HIDDEN
+    try:
+        yield
+    finally:
+        model.geom_group[:] = shown
 
 
 def _alpha(model: Any) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,10 @@ class GlPainter:
         self._buffers: dict[bool, _Buffers] = {}
         self._options = mujoco.MjvOption()
         self._options.sitegroup[:] = 0
+
+    def ready(self) -> AbstractContextManager[None]:
+        """Hold the OpenGL context while several cameras are painted.  Raises DeviceError in a forked process."""
+        return self._device.current()
 
     def paint(self, model: Any, data: Any, camera: int, size: int, fancy: bool) -> U8:
         """Return uint8 [size, size, 3].  Raises DeviceError in a forked process."""

@@ -7,13 +7,14 @@ rgba * (ambient + diffuse * max(0, -normal . direction)), without specular term,
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bora_cli.sim.backdrop import Backdrop, multi_ray
+from bora_cli.sim.backdrop import Backdrop, multi_ray, only_in_view
 from bora_cli.types import U8
 
 
@@ -23,6 +24,10 @@ class RayPainter:
     def __init__(self) -> None:
         self._backdrop: Backdrop | None = None
         self._kept: dict[tuple[int, int], tuple[bytes, NDArray[np.float64]]] = {}
+
+    def ready(self) -> AbstractContextManager[None]:
+        """Hold nothing; rays need nothing."""
+        return nullcontext()
 
     def paint(self, model: Any, data: Any, camera: int, size: int, fancy: bool) -> U8:
         """Return uint8 [size, size, 3]; `fancy` smooths edges with four rays per pixel."""
@@ -39,7 +44,8 @@ class RayPainter:
     def _cast(self, model: Any, data: Any, camera: int, size: int) -> NDArray[np.float64]:
         """Return what `cast` returns; a camera that rests asks anew only where something may have moved."""
         if model.body_weldid[model.cam_bodyid[camera]] != 0:
-            return cast(model, data, camera, size)
+            with only_in_view(model, data, camera):
+                return cast(model, data, camera, size)
         if self._backdrop is None or not self._backdrop.fits(model, data):
             self._backdrop = Backdrop(model, data)
             self._kept.clear()
@@ -104,9 +110,11 @@ def _colours(
     directions = np.vstack([forward, data.light_xdir[lit]])
     diffuse = np.vstack([head.diffuse * bool(head.active), model.light_diffuse[lit]]).astype(np.float64)
     ambient = head.ambient * bool(head.active) + model.light_ambient[lit].sum(0)
-    light = np.maximum(normal @ -directions.T, 0.0) @ diffuse + np.asarray(ambient, np.float64)
-    paint = np.vstack([_paint(model), np.zeros(3)])  # geom -1, "nothing met", is the black last row
-    return np.minimum(paint[geom] * light, 1.0)
+    towards = normal @ -directions.T
+    light: NDArray[np.float64] = np.maximum(towards, 0.0, out=towards) @ diffuse
+    light += np.asarray(ambient, np.float64)
+    light *= np.vstack([_paint(model), np.zeros(3)])[geom]  # geom -1, "nothing met", is the black last row
+    return np.minimum(light, 1.0, out=light)
 
 
 def _appearance(model: Any, data: Any, camera: int) -> bytes:

@@ -17,6 +17,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -52,8 +53,9 @@ log = logging.getLogger(__name__)
 
 
 class Painter(Protocol):
-    """Paints one camera of a model."""
+    """Paints one camera of a model after the other.  ready: holds what it needs meanwhile."""
 
+    def ready(self) -> AbstractContextManager[None]: ...
     def paint(self, model: Any, data: Any, camera: int, size: int, fancy: bool) -> U8: ...
     def close(self) -> None: ...
 
@@ -91,7 +93,9 @@ class Renderer:
         for name in cameras:
             if name not in names:
                 raise ConfigError(f"The model has no camera '{name}'.", f"Its cameras: {', '.join(names)}.")
-        return {name: self._painter.paint(model, data, names.index(name), size, fancy) for name in cameras}
+        paint = self._painter.paint
+        with self._painter.ready():
+            return {name: paint(model, data, names.index(name), size, fancy) for name in cameras}
 
     def __enter__(self) -> Renderer:
         return self

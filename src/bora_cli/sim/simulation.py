@@ -310,13 +310,13 @@ class Simulation:
 
     def _advance(self) -> None:
         """Let the physics run for one tick."""
-        substep = self._rules.substep
-        if substep is None:
+        if self._rules.substep is None:
             mujoco.mj_step(self.model, self.data, nstep=self._substeps)
         else:
+            follow = self._rules.substep(self.model, self.data)
             for _ in range(self._substeps):
                 mujoco.mj_step(self.model, self.data)
-                substep(self.model, self.data)
+                follow()
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def _rest(self) -> F64:

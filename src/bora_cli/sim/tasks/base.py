@@ -82,8 +82,8 @@ class Task(Protocol):
     """Whether there is a second object, so that the hand has to cross the table high."""
 
     @property
-    def substep(self) -> Callable[[mujoco.MjModel, mujoco.MjData], None] | None:
-        """What happens after every step of the physics, where something does."""
+    def substep(self) -> Callable[[mujoco.MjModel, mujoco.MjData], Callable[[], None]] | None:
+        """What makes, once per tick, the function to be called after every step of the physics; None for nothing."""
         ...
 
     def instructions(self, item: Any) -> tuple[str, ...]:

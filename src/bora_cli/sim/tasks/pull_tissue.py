@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,15 +113,23 @@ class PullTissue:
         if item.other is not None:
             _add_box(spec, item.other, "decoy", "decoy")
 
-    def substep(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        """Tear off a tissue that is drawn out too far; sideways it gives way."""
+    def substep(self, model: mujoco.MjModel, data: mujoco.MjData) -> Callable[[], None]:
+        """Return what tears off a tissue that is drawn out too far; sideways it gives way."""
+        active, welds = data.eq_active, []
         for name in ("tissue", "decoy"):
             weld = model.eq(name).id
-            if data.eq_active[weld]:
-                box, tissue = model.eq_obj1id[weld], model.eq_obj2id[weld]
-                offset = (data.xpos[tissue] - data.xpos[box]) @ data.xmat[box].reshape(3, 3)
-                drawn = float(offset[2] - model.eq_data[weld, 5])
-                data.eq_active[weld] = drawn < float(model.numeric(f"{name}_stretch").data[0])
+            box, tissue = model.eq_obj1id[weld], model.eq_obj2id[weld]
+            turn, rest = data.xmat[box].reshape(3, 3), float(model.eq_data[weld, 5])
+            stretch = float(model.numeric(f"{name}_stretch").data[0])
+            if active[weld]:
+                welds.append((weld, data.xpos[box], data.xpos[tissue], turn, rest, stretch))
+
+        def tear() -> None:
+            for weld, box, tissue, turn, rest, stretch in welds:  # the arrays show what the physics does
+                if active[weld]:
+                    active[weld] = float(((tissue - box) @ turn)[2]) - rest < stretch
+
+        return tear
 
     def progress(self, model: mujoco.MjModel, data: mujoco.MjData, start: F64) -> float:
         """Return the height of the torn-off tissue as a share of the required one; little while it is tied,
