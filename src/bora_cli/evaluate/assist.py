@@ -21,8 +21,6 @@ from bora_cli.evaluate.teleoperate import (
     BEGIN,
     DISCARD,
     FAILURE,
-    POLL_S,
-    SESSION_KEYS,
     STOP,
     SUCCESS,
     Driver,
@@ -167,24 +165,15 @@ class Assistance:
     def _wait_for_begin(self) -> bool:
         """Show the scene until the person begins; returns whether he did, rather than stop."""
         self._order = ""
-        obs = self.rig.observe()
-        while self._order not in (BEGIN, STOP):
-            self._show(obs, ("press enter to begin, q to stop",))
-            self._poll()
-            if self._order not in (BEGIN, STOP):
-                self._driver.sleep(10 * POLL_S)
+        self.rig.wait_until(lambda: self._order in (BEGIN, STOP), "press enter to begin, q to stop")
         return self._order == BEGIN
 
     def _poll(self) -> None:
         """Look at the keys: some drive, some are about the episode."""
-        desk = self._driver.desk
-        for press in desk.pressed():
-            order = SESSION_KEYS.get(press.key)
-            if order is None:
-                self._driver.keyboard.press(press.key, press.t)
-            elif self._order not in ORDERS and (order != BEGIN or self.rig.waiting):
+        for order in self._driver.orders():
+            if self._order not in ORDERS and (order != BEGIN or self.rig.waiting):
                 self._order = order
-        if desk.gone:
+        if self._driver.desk.gone:
             self._order = STOP
 
     def _show(self, obs: Observation, extra: tuple[str, ...] = ()) -> None:

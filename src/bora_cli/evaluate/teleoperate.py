@@ -7,7 +7,7 @@ nothing happens but looking at the keys, so a key is seen within milliseconds.  
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,6 +117,15 @@ class Driver:
     fingers_by: int | None = None
     synergies: Synergies | None = None
 
+    def orders(self) -> Iterator[str]:
+        """Yield what was asked for about the episode since the last call; all other keys drive."""
+        for press in self.desk.pressed():
+            order = SESSION_KEYS.get(press.key)
+            if order is None:
+                self.keyboard.press(press.key, press.t)
+            else:
+                yield order
+
 
 class Session:
     """Episodes driven by one person, in one scene after the other.
@@ -208,24 +217,15 @@ class Session:
     def _wait_for_begin(self) -> bool:
         """Show the scene until the person begins; returns whether he did, rather than stop."""
         self._order = ""
-        obs = self.rig.observe()
-        while self._order not in (BEGIN, STOP):
-            self._show(obs, ("press enter to begin, q to stop",))
-            self._poll()
-            if self._order not in (BEGIN, STOP):
-                self._driver.sleep(10 * POLL_S)
+        self.rig.wait_until(lambda: self._order in (BEGIN, STOP), "press enter to begin, q to stop")
         return self._order == BEGIN
 
     def _poll(self) -> None:
         """Look at the keys: some drive, some are about the episode."""
-        desk = self._driver.desk
-        for press in desk.pressed():
-            order = SESSION_KEYS.get(press.key)
-            if order is None:
-                self._driver.keyboard.press(press.key, press.t)
-            elif self._order != STOP:
-                self._order = order if order != BEGIN or self.waiting else self._order
-        if desk.gone:
+        for order in self._driver.orders():
+            if self._order != STOP and (order != BEGIN or self.waiting):
+                self._order = order
+        if self._driver.desk.gone:
             self._order = STOP
         if self._order in (SUCCESS, FAILURE, DISCARD, STOP):
             self.person.finish()
@@ -252,6 +252,7 @@ class Session:
 class LiveRig:
     """A rig whose ticks take as long as they should; while it waits, the person is listened to.
 
+    poll: looks at the keys.  show: gives the desk an observation, and further lines if there are any.
     tick, late: ticks of the episode so far, and those of them that took too long.  behind: by how many seconds the last
     one did.
     """
@@ -261,7 +262,7 @@ class LiveRig:
         rig: Rig,
         driver: Driver,
         poll: Callable[[], None],
-        show: Callable[[Observation], None],
+        show: Callable[..., None],
     ) -> None:
         self._rig, self._driver, self._poll, self._show = rig, driver, poll, show
         self._deadline = 0.0
@@ -288,6 +289,15 @@ class LiveRig:
         if images and not self.waiting:
             self._show(obs)
         return obs
+
+    def wait_until(self, over: Callable[[], bool], line: str) -> None:
+        """Show the scene, with a line about it, and look at the keys until something is over."""
+        obs = self.observe()
+        while not over():
+            self._show(obs, (line,))
+            self._poll()
+            if not over():
+                self._driver.sleep(10 * POLL_S)
 
     def step(self, action: F32) -> Any:
         """Execute one tick, then wait until its time is over; a tick that took longer counts as late."""
