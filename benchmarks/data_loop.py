@@ -70,12 +70,12 @@ def in_a_loop(root: Path, frames: dict[str, np.ndarray], seconds: int) -> Row:
     out: Row = {"episodes": committed, "real_time": real_time}
     print(f"\nAt 30 Hz: episodes {committed}, real-time priority {real_time}")
     print(
-        "\n| | calls | median, ms | longest, ms | over 2 ms | of them preempted | waited | stolen | none of these |"
+        "\n| | calls | that waited | median, ms | longest, ms | over 2 ms | preempted | waited | stolen | none |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name, found in (("recorder", calls), ("alone", alone)):
         out[name] = summary(found)
-        print(f"| {name} | " + " | ".join(f"{v:.3g}" for v in list(out[name].values())[:-1]) + " |")
+        print(f"| {name} | " + " | ".join(f"{v:.4g}" for v in list(out[name].values())[:-1]) + " |")
     return out
 
 
@@ -85,13 +85,14 @@ def summary(calls: list[Call]) -> Row:
     long = [call for call in calls if call.ms > LONG_MS]
     return {
         "calls": len(calls),
+        "waits": sum(call.waited > 0 for call in calls),
         "median_ms": float(np.median(taken)),
         "max_ms": float(taken.max()),
         "over_2_ms": len(long),
         "preempted": sum(call.preempted > 0 for call in long),
         "waited": sum(call.waited > 0 for call in long),
         "stolen": sum(call.stolen > 0 for call in long),
-        "neither": sum(not (call.preempted or call.waited or call.stolen) for call in long),
+        "none": sum(not (call.preempted or call.waited or call.stolen) for call in long),
         "long": [call._asdict() for call in long],
     }
 
