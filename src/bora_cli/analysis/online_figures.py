@@ -68,7 +68,7 @@ def takeover_map(run: OnlineRun, *, episode: int | None = None) -> Figure:
         first = int((e["round"] == index).arg_max() or 0)
         ax.axhline(y[first] + 0.5, color=MUTED, lw=0.8, ls=(0, (4, 3)))
         ax.text(
-            1, y[first] + 0.5, f"round {index} ", transform=ax.get_yaxis_transform(), va="top", ha="right"
+            1, y[first] + 0.3, f"round {index} ", transform=ax.get_yaxis_transform(), va="top", ha="right"
         )
     ax.set(xlim=(0, 1.16 * float(e["ticks"].to_numpy().max())), ylim=(-0.7, e.height - 0.3))
     ax.set(xlabel="tick", ylabel="episode")
