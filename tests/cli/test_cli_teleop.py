@@ -66,9 +66,12 @@ def test_a_session_that_is_ended_from_outside_restores_the_terminal(
     assert len(Dataset.open(out)) == 0
 
 
-def test_without_a_display_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [("--task", "press_button"), ("--profile", "sim")])
+def test_without_a_display_the_remedy_is_named(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
-    result = CliRunner().invoke(build(), ["teleop", "--task", "press_button"])
+    result = CliRunner().invoke(build(), ["teleop", *arguments])
     assert isinstance(result.exception, NoDevice)
     assert "There is no display for a window" in result.exception.message
     assert "give --window none" in result.exception.hint

@@ -20,7 +20,7 @@ FRAMES = ("view", "base")
 def command(
     ctx: typer.Context,
     *,
-    task: o.Task,
+    task: o.Task = "pick_toy",
     profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="Hardware profile.")] = "sim",
     device: d.Names = None,
     out: Annotated[
