@@ -74,7 +74,7 @@ def test_the_auto_classes_load_what_was_saved(tiny: Backbone, tmp_path: Path) ->
     processor = AutoProcessor.from_pretrained(tmp_path, local_files_only=True)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path, local_files_only=True).eval()
     image = pictures(1)
-    text = "<image><image> " + PROMPTS[0] + " " + "".join(COGNITION_TOKENS)
+    text = PROMPTS[0] + " <image><image> " + "".join(COGNITION_TOKENS)
     batch = processor(text=[text], images=[list(image[0].transpose(0, 3, 1, 2))], return_tensors="pt")
     with torch.no_grad():
         hidden = model.model(**batch).last_hidden_state
@@ -87,6 +87,27 @@ def test_fast_inputs_equal_the_processor(tiny: Backbone) -> None:
     assert set(fast) == set(slow)
     for name, value in fast.items():
         torch.testing.assert_close(value, slow[name], atol=1e-6, rtol=0)
+
+
+def test_a_part_of_a_picture_has_its_own_token() -> None:
+    """What moves within one part of the scene camera changes that part's token, not those of the others."""
+    model = build_tiny(PROMPTS[:3], seed=3).model.base_model.vision_tower
+    blank = torch.zeros(1, 3, 64, 64)
+    spot = blank.clone()
+    spot[..., 36:42, 52:58] = 1.0  # row 2, column 3 of 4 x 4; the convolutions see 13 px further
+    with torch.no_grad():
+        change = (model(spot).last_hidden_state - model(blank).last_hidden_state)[0, 8:].abs().sum(-1)
+    assert change.shape == (16,)
+    assert int(change.argmax()) == 11
+    assert torch.equal(change[:4], torch.zeros(4))
+
+
+def test_a_backbone_without_parts_reads_the_images_first() -> None:
+    """What was saved before parts had tokens computes what it did."""
+    model = build_tiny(PROMPTS[:3], seed=3, regions=0)
+    ids = model._prompt_ids(PROMPTS[0])
+    assert ids[: 2 * 8] == [model._image_id] * 16
+    assert model.encode(pictures(1), PROMPTS[:1]).shape == (1, 6, 128)
 
 
 def test_gradient_reaches_every_used_weight(tiny: Backbone) -> None:
@@ -127,6 +148,8 @@ def test_messages(tiny: Backbone, tmp_path: Path) -> None:
         Backbone.load(tmp_path)
     with pytest.raises(ConfigError, match="multiple of 4"):
         build_tiny(PROMPTS, 0, width=30)
+    with pytest.raises(ConfigError, match="40 pixels and 4 parts per side; expected multiples of 16"):
+        build_tiny(PROMPTS, 0, image_size=40)
 
 
 def test_a_truncated_weight_file_is_named(tiny: Backbone, tmp_path: Path) -> None:

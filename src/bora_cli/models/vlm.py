@@ -181,11 +181,15 @@ class Backbone(nn.Module):
 
     def _text(self, prompt: str) -> str:
         image_token = getattr(self.processor, "image_token", IMAGE)
-        return f"{image_token * len(self.cameras)} {prompt.strip()} {''.join(COGNITION_TOKENS)}"
+        images, cognition = image_token * len(self.cameras), "".join(COGNITION_TOKENS)
+        if self._is_tiny and self.model.config.vision_config.regions:
+            # a part of an image that has read the instruction knows whether it is the one that is meant
+            return f"{prompt.strip()} {images} {cognition}"
+        return f"{images} {prompt.strip()} {cognition}"
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         if prompt not in self._ids:
-            per_image = IMAGE * self.model.config.vision_config.image_tokens
+            per_image = IMAGE * self.model.config.image_seq_length
             self._ids[prompt] = self._tokenizer(self._text(prompt).replace(IMAGE, per_image))["input_ids"]
         return self._ids[prompt]
 
@@ -206,19 +210,26 @@ def build_tiny(
     image_size: int = 64,
     width: int = 128,
     layers: int = 2,
+    regions: int = 4,
 ) -> Backbone:
     """Make a fresh tiny backbone with random weights.
 
     words: instructions or single words; their lower-cased words become the vocabulary, all others `<unk>`.
     seed: of the initial weights.  image_size: pixels per side.  width, layers: of the Llama text model.
+    regions: parts per side that get a token of their own, 0 for none.
     """
     register_vision_tower()
     if not cameras or width % 4:
         raise ConfigError(
             f"Width {width} with {len(cameras)} cameras; expected a multiple of 4 and at least 1 camera."
         )
+    if regions and image_size % (4 * regions):
+        raise ConfigError(
+            f"Images of {image_size} pixels and {regions} parts per side; expected multiples of {4 * regions} pixels."
+        )
     tokenizer = _word_tokenizer(words)
-    vision = KeypointVisionConfig(image_size=image_size)
+    vision = KeypointVisionConfig(image_size=image_size, regions=regions)
+    per_image = vision.image_tokens + vision.regions**2
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -235,7 +246,7 @@ def build_tiny(
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.get_vocab()[IMAGE],
-        image_seq_length=vision.image_tokens,
+        image_seq_length=per_image,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
@@ -248,7 +259,7 @@ def build_tiny(
         tokenizer=tokenizer,
         # one patch that is the whole image, plus the others: the number of tokens does not depend on a grid
         patch_size=image_size,
-        num_additional_image_tokens=vision.image_tokens - 1,
+        num_additional_image_tokens=per_image - 1,
         vision_feature_select_strategy="full",
     )
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
 """Rendered scenes whose labels are free, to pre-train a backbone without demonstrations or physics.
 
-Every scene holds one to three objects; the instruction names one of them, and all labels are about that one.
-In each state the arm is placed by inverse kinematics, near the object or anywhere, the hand is more or less
+Every scene holds one to three objects; in each state the instruction names one of them, and all labels are about
+that one.  The arm is placed by inverse kinematics, near any of the objects or anywhere, the hand is more or less
 closed, toys and the like lie on the table, in the bin or in the hand, lids and caps are somewhere in their
 travel, and the scene camera is shifted by up to a few centimetres.  Held-out kinds, hues and sizes never occur.
 """
@@ -80,7 +80,6 @@ def labelled_scenes(seed: int, scenes: int, states_per_scene: int, renderer: Ren
     for i in range(scenes):
         rng = stream("labelled", seed, i)
         scene = LabelledScene(compose(rng), kinematics)
-        target = scene.composition.target
         for row in range(i * states_per_scene, (i + 1) * states_per_scene):
             scene.draw(rng)
             for camera, image in renderer.images(scene.model, scene.data, CAMERAS, IMAGE_SIZE).items():
@@ -89,8 +88,8 @@ def labelled_scenes(seed: int, scenes: int, states_per_scene: int, renderer: Ren
             for name, value in label(scene.situation()).items():
                 labels[row, column[name]], mask[row, column[name]] = value, True
             seen = scene.seen()
-            prompts.append(say(rng, seen, target))
-            question, answer = ask(rng, seen, target, scene.tool_position(), scene.hand_open)
+            prompts.append(say(rng, seen, scene.target))
+            question, answer = ask(rng, seen, scene.target, scene.tool_position(), scene.hand_open)
             questions.append(question)
             answers.append(answer)
     return LabelledScenes(images, state, prompts, labels, mask, list(LABEL_NAMES), questions, answers)
@@ -116,7 +115,7 @@ def compose(rng: Rng) -> Composition:
         item = _place(rng, task, draw_object(rng, task, invented=invented), objects, len(chosen) > 1, goal)
         if item is not None:
             objects.append((task, item))
-    return Composition(tuple(objects), int(rng.integers(len(objects))), _draw_look(rng), goal)
+    return Composition(tuple(objects), _draw_look(rng), goal)
 
 
 def _draw_bin(rng: Rng) -> Bin:

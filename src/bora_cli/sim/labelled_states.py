@@ -70,22 +70,25 @@ F64 = NDArray[np.float64]
 class Composition:
     """What stands on the table.
 
-    objects: (task, item) pairs; target: index of the one that is spoken of.  goal: the bin, if there is one.
+    objects: (task, item) pairs.  goal: the bin, if there is one.
     """
 
     objects: tuple[tuple[str, Any], ...]
-    target: int
     appearance: Appearance
     goal: Bin | None = None
 
 
 class LabelledScene:
-    """A compiled composition that takes one random state after the other."""
+    """A compiled composition that takes one random state after the other.
+
+    target: index of the object that is spoken of.  What the hand is busy with is drawn without regard to it:
+    otherwise the object at the hand would be the right one, whatever the instruction says.
+    """
 
     def __init__(self, composition: Composition, kinematics: ArmKinematics) -> None:
         self.composition = composition
         self._kinematics = kinematics
-        self._task, self._item = composition.objects[composition.target]
+        self.target = self._focus = 0
         (task, item), *others = composition.objects
         spec = build_spec(Layout(task, "standard", item, composition.appearance, (0.47, 0.0, 0.22)))
         prefixes = [""]
@@ -118,7 +121,8 @@ class LabelledScene:
     # -- drawing a state -------------------------------------------------------------------------------------
 
     def draw(self, rng: Rng) -> None:
-        """Draw a state, again if the hand is deep inside something that it does not hold."""
+        """Draw a state, again if the hand is deep inside something that it does not hold; then a target."""
+        self._focus, self.target = (int(i) for i in rng.integers(len(self.composition.objects), size=2))
         reach = 0.01 if rng.random() < 0.5 else 0.03
         self.model.cam_pos[self._camera] = self._eye + rng.uniform(-reach, reach, 3)
         for _ in range(TRIES):
@@ -152,14 +156,15 @@ class LabelledScene:
         mujoco.mj_kinematics(self.model, self.data)
 
     def _draw_near(self, rng: Rng) -> None:
-        """Put the hand near the target, or let it do what the task asks for."""
-        target, yaw = self._position(), self._heading()
+        """Put the hand near one object, or let it do what its task asks for."""
+        task = self.composition.objects[self._focus][0]
+        target, yaw = self._position(self._focus), self._heading(self._focus)
         acting = rng.random() < 0.4
         spread = float(rng.choice([0.006, 0.02, 0.05, 0.08], p=[0.25, 0.3, 0.25, 0.2]))
         offset = rng.normal(0.0, spread, 3)
         offset[2] = 1.3 * abs(offset[2])
-        if self._task == "press_button":
-            joint = self._joints[self.composition.target]
+        if task == "press_button":
+            joint = self._joints[self._focus]
             target[2] += TIP_TO_CAP - self.data.qpos[joint]
             target -= TIP_FROM_TOOL
             self.data.qpos[joint] = 0.0
@@ -178,13 +183,14 @@ class LabelledScene:
     def _hold(self, rng: Rng, target: F64, yaw: float) -> None:
         """Close the hand around the handle, or around the toy or the like wherever the hand then is."""
         self._held = True
-        if self._task in FREE and rng.random() < 0.6:
+        free = self.composition.objects[self._focus][0] in FREE
+        if free and rng.random() < 0.6:
             target, yaw = _uniform(rng, (0.36, 0.62), (-0.25, 0.25), (0.03, 0.30)), _yaw(rng)
         slip = rng.normal(0.0, 0.005, 3)
         self._put_arm(rng, target + slip, yaw + float(rng.normal(0.0, 0.1)))
         self._draw_hand(rng, "hold")
-        if self._task in FREE:
-            joint = self._joints[self.composition.target]
+        if free:
+            joint = self._joints[self._focus]
             centre = self.data.site_xpos[self._tool] - slip + [0.0, 0.0, 0.006]
             self.data.qpos[joint : joint + 3] = np.maximum(centre, [-1.0, -1.0, 0.02])
             turned = about_z(yaw) @ rotation_from_vector(rng.normal(0.0, 0.12, 3))
@@ -196,7 +202,7 @@ class LabelledScene:
         mujoco.mj_kinematics(self.model, self.data)
 
     def _points(self, rng: Rng) -> bool:
-        return self._task == "press_button" and bool(rng.random() < 0.75)
+        return self.composition.objects[self._focus][0] == "press_button" and bool(rng.random() < 0.75)
 
     def _draw_hand(self, rng: Rng, posture: str) -> None:
         """Set the hand's joints and its command.
@@ -239,16 +245,17 @@ class LabelledScene:
     def situation(self) -> Situation:
         """Return what labels are computed from, about the target."""
         rotation = self.data.site_xmat[self._tool].reshape(3, 3)
-        target, goal = self.composition.target, self.composition.goal
+        target, goal = self.target, self.composition.goal
+        task, item = self.composition.objects[target]
         return Situation(
-            task=self._task,
-            item=self._item,
-            target=self._position(),
-            rest_height=float(self._start[self._joints[target] + 2]) if self._task in FREE else 0.0,
-            yaw=self._heading(),
+            task=task,
+            item=item,
+            target=self._position(target),
+            rest_height=float(self._start[self._joints[target] + 2]) if task in FREE else 0.0,
+            yaw=self._heading(target),
             tool=self.data.site_xpos[self._tool].copy(),
             tool_yaw=math.atan2(rotation[1, 0], rotation[0, 0]),
-            travel=0.0 if self._task in FREE else abs(float(self.data.qpos[self._joints[target]])),
+            travel=0.0 if task in FREE else abs(float(self.data.qpos[self._joints[target]])),
             touching=self._touching(target),
             in_hand=self._in_hand(target),
             done=self._done(target),
@@ -275,14 +282,15 @@ class LabelledScene:
             )
         return found
 
-    def _position(self) -> F64:
-        return self.data.site_xpos[self._targets[self.composition.target]].copy()
+    def _position(self, index: int) -> F64:
+        return self.data.site_xpos[self._targets[index]].copy()
 
-    def _heading(self) -> float:
-        if self._task not in FREE:
-            return float(self._item.yaw)
-        rotation = self.data.xmat[self._bodies[self.composition.target][0]].reshape(3, 3)
-        if self._task == "pull_tissue":
+    def _heading(self, index: int) -> float:
+        task, item = self.composition.objects[index]
+        if task not in FREE:
+            return float(item.yaw)
+        rotation = self.data.xmat[self._bodies[index][0]].reshape(3, 3)
+        if task == "pull_tissue":
             return fold(math.atan2(rotation[1, 0], rotation[0, 0]))
         return heading(rotation)
 
@@ -314,7 +322,7 @@ class LabelledScene:
 
     def _in_hand(self, index: int) -> bool | None:
         """Return whether the hand holds an object; None where it could be said either way."""
-        if index == self.composition.target and self._held:
+        if index == self._focus and self._held:
             return True
         distance = np.linalg.norm(self.data.site_xpos[self._targets[index]] - self.data.site_xpos[self._tool])
         return False if distance > 0.04 or self.hand_open else None
