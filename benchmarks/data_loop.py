@@ -21,18 +21,20 @@ LONG_MS = 2.0
 
 
 class Call(NamedTuple):
-    """What a call took: the clock and the thread's processor time in ms, and what came between.
+    """What a call took: by the clock, of processor time, and of that inside the kernel, ms; and what came between.
 
     preempted, waited: times that the thread lost its processor against its will, and that it gave it up to wait for
-    somebody.  faults: pages it had to be given.  stolen: ms without a processor (10 at least).
+    somebody.  faults: pages it had to be given.  stolen: ms without a processor (10 at least).  at: s, when it began.
     """
 
     ms: float
     cpu_ms: float
+    kernel_ms: float
     preempted: int
     waited: int
     faults: int
     stolen: int
+    at: float
 
 
 def in_a_loop(root: Path, frames: dict[str, np.ndarray], seconds: int) -> Row:
@@ -70,7 +72,7 @@ def in_a_loop(root: Path, frames: dict[str, np.ndarray], seconds: int) -> Row:
     out: Row = {"episodes": committed, "real_time": real_time}
     print(f"\nAt 30 Hz: episodes {committed}, real-time priority {real_time}")
     print(
-        "\n| | calls | that waited | median, ms | longest, ms | over 2 ms | preempted | waited | stolen | none |"
+        "\n| | calls | that waited | median, ms | longest, ms | over 2 ms | preempted | waited | kernel | none |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, found in (("recorder", calls), ("alone", alone)):
@@ -91,8 +93,8 @@ def summary(calls: list[Call]) -> Row:
         "over_2_ms": len(long),
         "preempted": sum(call.preempted > 0 for call in long),
         "waited": sum(call.waited > 0 for call in long),
-        "stolen": sum(call.stolen > 0 for call in long),
-        "none": sum(not (call.preempted or call.waited or call.stolen) for call in long),
+        "kernel": sum(call.kernel_ms > call.ms / 2 for call in long),
+        "none": sum(not (call.preempted or call.waited or call.kernel_ms > call.ms / 2) for call in long),
         "long": [call._asdict() for call in long],
     }
 
@@ -108,10 +110,12 @@ def watched(work: Callable[[], object]) -> Call:
     return Call(
         1e3 * seconds,
         1e3 * cpu,
+        1e3 * (after.ru_stime - before.ru_stime),
         after.ru_nivcsw - before.ru_nivcsw,
         after.ru_nvcsw - before.ru_nvcsw,
         after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt,
         steal_ms() - stolen,
+        start,
     )
 
 
