@@ -176,6 +176,10 @@ def test_it_exports_to_html(name: str, tmp_path: Path) -> None:
     assert all(text in shown for text in SAYS[name])
 
 
+PATIENCE_S = 180.0
+"""How long a busy machine may take to show a page."""
+
+
 @contextmanager
 def served(name: str) -> Iterator[str]:
     """Serve a notebook on its example and yield its address."""
@@ -184,7 +188,7 @@ def served(name: str) -> Iterator[str]:
         port = free.getsockname()[1]
     command = arguments(name, port=port, browser=False)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     try:
         while True:
             try:
@@ -228,9 +232,10 @@ MOVED = {
 def test_a_moved_control_changes_the_figure(browser: Any, name: str) -> None:
     with served(name) as address:
         view = browser.new_page(viewport={"width": 1280, "height": 1600})
+        view.set_default_timeout(1000 * PATIENCE_S)
         view.goto(address)
         last = max(figure for *_, figure in MOVED[name])
-        view.locator("svg.plot").nth(last).wait_for(timeout=60_000)
+        view.locator("svg.plot").nth(last).wait_for()
         for kind, which, how, figure in MOVED[name]:
             before = view.locator("svg.plot").nth(figure).inner_html()
             if kind == "slider":
@@ -241,6 +246,5 @@ def test_a_moved_control_changes_the_figure(browser: Any, name: str) -> None:
             view.wait_for_function(
                 "([old, i]) => { const p = document.querySelectorAll('svg.plot')[i]; return p && p.innerHTML !== old }",
                 arg=[before, figure],
-                timeout=30_000,
             )
         view.close()
