@@ -75,7 +75,7 @@ def in_a_loop(root: Path, frames: dict[str, np.ndarray], seconds: int) -> Row:
     out: Row = {"episodes": committed, "real_time": real_time}
     print(f"\nAt 30 Hz: episodes {committed}, real-time priority {real_time}")
     print(
-        "\n| | calls | that waited | median, ms | longest, ms | over 2 ms | preempted | waited | kernel | none |"
+        "\n| | calls | that waited | median, ms | longest, ms | over 2 ms | preempted | waited | stolen | none |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, found in (("recorder", calls), ("alone", alone)):
@@ -97,8 +97,8 @@ def summary(numbers: array[float]) -> Row:
         "over_2_ms": len(long),
         "preempted": sum(call.preempted > 0 for call in long),
         "waited": sum(call.waited > 0 for call in long),
-        "kernel": sum(call.kernel_ms > call.ms / 2 for call in long),
-        "none": sum(not (call.preempted or call.waited or call.kernel_ms > call.ms / 2) for call in long),
+        "stolen": sum(call.stolen > 0 for call in long),
+        "none": sum(not (call.preempted or call.waited or call.stolen) for call in long),
         "long": [call._asdict() for call in long],
     }
 
