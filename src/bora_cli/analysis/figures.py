@@ -175,22 +175,10 @@ def reliability(calibration: Calibration) -> Figure:
     pad = 0.06 * max(1e-3, float(np.ptp(values)))
     ends = (float(values.min()) - pad, float(values.max()) + pad)
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls=(0, (4, 3)))
-    at = ends[0] + 0.66 * (ends[1] - ends[0])
-    ax.text(
-        at,
-        at,
-        "V = return",
-        color=MUTED,
-        fontsize=8,
-        rotation=45,
-        rotation_mode="anchor",
-        va="bottom",
-        transform_rotates_text=True,
-    )
     ax.errorbar(
         x, y, yerr=np.nan_to_num(error), fmt="o-", ms=4, color=GOOD, ecolor=GOOD, elinewidth=0.9, lw=1.2
     )
-    ax.set(xlim=ends, ylim=ends, xlabel="value V", ylabel="return really collected")
+    ax.set(xlim=ends, ylim=ends, xlabel="value V; dashed: the return", ylabel="return really collected")
     light_grid(ax)
     b = calibration.bias
     ax.set_title(f"ECE {calibration.ece:.3f}; bias {b.value:+.3f} [{b.lo:+.3f}, {b.hi:+.3f}]; {b.n} episodes")

@@ -101,7 +101,7 @@ def counterfactual_bars(c: Counterfactual) -> Figure:
     for at, k in zip(y, c.kinds, strict=True):
         changed = k.spoiled + k.saved
         if k.agree is None or k.lo is None or k.hi is None:
-            right.text(0.5, at, " no outcome changed", color=MUTED, va="center", fontsize=7.5)
+            right.text(0.52, at, "no outcome changed", color=MUTED, va="center", fontsize=7.5)
             continue
         right.errorbar(
             k.agree,
