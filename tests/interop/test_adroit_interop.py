@@ -5,6 +5,7 @@ demonstrations are (docs/environments.md tells where they come from):
 
     BORA_ADROIT_PYTHON=adroit/bin/python BORA_DOOR_DEMOS=door_human_demos.npz pytest tests/interop
 
+Where there is no display it needs MUJOCO_GL=egl.
 Tried with gymnasium-robotics 1.4.2, gymnasium 1.4.0, mujoco 4.0.0 and numpy 2.4.6.
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bora_cli.errors import BoraError, ConfigError, RobotFault, SchemaMismatch
+from bora_cli.errors import BoraError, ConfigError, MissingSystemLibrary, RobotFault, SchemaMismatch
 from bora_cli.profiles import load_environment
 from bora_cli.profiles.env import TICK_COST as PROFILE_COST
 from bora_cli.sim.foreign import EnvRig
@@ -92,6 +92,21 @@ def test_a_plain_array_and_render_do_as_well(make: Make) -> None:
     assert obs.state.shape == (3,)
     assert obs.images["scene"].max() > 0
     assert obs.prompt == "press the button"
+
+
+def test_a_graphics_library_that_is_missing_is_said_in_one_error(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make(*FLAT_EDITS, image_size=16)
+    rig.prepare(0)
+
+    def fail(self: PointEnv) -> None:
+        raise RuntimeError("an OpenGL platform\nlibrary has not been loaded.")
+
+    monkeypatch.setattr(PointEnv, "render", fail)
+    with pytest.raises(MissingSystemLibrary, match="platform library has not been loaded") as error:
+        rig.observe()
+    assert "MUJOCO_GL=egl" in error.value.hint
 
 
 def test_success_terminates_and_pays_as_in_the_suite(make: Make) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bora_cli.errors import ConfigError, RobotFault, SchemaMismatch
+from bora_cli.errors import ConfigError, MissingSystemLibrary, RobotFault, SchemaMismatch
 from bora_cli.profiles import EnvProfile
 from bora_cli.profiles.env import Picture
 from bora_cli.sim.state import StepResult
@@ -157,10 +157,20 @@ class EnvRig:
         sources = {camera.source: self._source(camera.source) for camera in self.profile.cameras}
         return {c.name: _fitted(sources[c.source], c, self.image_size) for c in self.profile.cameras}
 
+    def _rendered(self) -> Any:
+        try:
+            return self._env.render()
+        except Exception as error:  # graphics libraries raise almost anything
+            why = " ".join(str(error).split())[:160].rstrip(". ") or type(error).__name__
+            raise MissingSystemLibrary(
+                f"{self.profile.env.id} cannot be rendered: {why}.",
+                "Where there is no display set MUJOCO_GL=egl, or give the cameras the source none.",
+            ) from error
+
     def _source(self, name: str) -> NDArray[Any]:
         if name == "none":
             return np.zeros((self.image_size, self.image_size, 3), np.uint8)
-        image = self._env.render() if name == "render" else self._seen[name]
+        image = self._rendered() if name == "render" else self._seen[name]
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
             what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
             raise SchemaMismatch(
