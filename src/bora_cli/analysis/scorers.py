@@ -21,7 +21,7 @@ from bora_cli.train.tokens import encode
 from bora_cli.types import F32, U8, ActionSpec
 
 Rows = NDArray[np.int64]
-BATCH = 1024
+BATCH = 256
 
 
 class Scorer(Protocol):
@@ -58,15 +58,16 @@ class TokenScorer:
     backbone: Backbone
 
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        parts = [
-            self._q(self.buffer.tokens[0][rows[i]], rows[i], chunks[i], mask[i])
-            for i in _batches(len(chunks))
-        ]
-        return np.concatenate([q for q, _ in parts]), np.concatenate([spread for _, spread in parts])
+        q, spread = np.empty((2, len(chunks)), np.float32)
+        for i in _batches(len(chunks)):
+            q[i], spread[i] = self._q(self.buffer.tokens[0][rows[i]], rows[i], chunks[i], mask[i])
+        return q, spread
 
     def v(self, rows: Rows) -> F32:
-        parts = [self._v(self.buffer.tokens[0][rows[i]], rows[i]) for i in _batches(len(rows))]
-        return np.concatenate(parts)
+        v = np.empty(len(rows), np.float32)
+        for i in _batches(len(rows)):
+            v[i] = self._v(self.buffer.tokens[0][rows[i]], rows[i])
+        return v
 
     def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
         owner = np.searchsorted(self.buffer.first, rows, "right") - 1
@@ -99,18 +100,22 @@ class PixelScorer:
     pixels: U8
 
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        parts = [self._q(self.pixels[rows[i]], rows[i], chunks[i]) for i in _batches(len(chunks))]
-        return np.concatenate([q for q, _ in parts]), np.concatenate([spread for _, spread in parts])
+        q, spread = np.empty((2, len(chunks)), np.float32)
+        for i in _batches(len(chunks)):
+            q[i], spread[i] = self._q(self.pixels[rows[i]], rows[i], chunks[i])
+        return q, spread
 
     def v(self, rows: Rows) -> F32:
-        return np.concatenate([self._v(self.pixels[rows[i]], rows[i]) for i in _batches(len(rows))])
+        v = np.empty(len(rows), np.float32)
+        for i in _batches(len(rows)):
+            v[i] = self._v(self.pixels[rows[i]], rows[i])
+        return v
 
     def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        parts = [
-            (self._v(images[i], rows[i]), self._q(images[i], rows[i], chunks[i])[0])
-            for i in _batches(len(rows))
-        ]
-        return np.concatenate([v for v, _ in parts]), np.concatenate([q for _, q in parts])
+        v, q = np.empty((2, len(rows)), np.float32)
+        for i in _batches(len(rows)):
+            v[i], q[i] = self._v(images[i], rows[i]), self._q(images[i], rows[i], chunks[i])[0]
+        return v, q
 
     @torch.no_grad()
     def _q(self, images: U8, rows: Rows, chunks: F32) -> tuple[F32, F32]:
