@@ -15,7 +15,7 @@ from bora_cli.control.telemetry import Telemetry
 from bora_cli.evaluate.monitor import Monitor
 from bora_cli.seeds import stream
 from bora_cli.types import Episode
-from toy_world import BIAS, MAX_TICKS, ToyOperator, ToyRig, ToyWatcher
+from toy_world import BIAS, ToyOperator, ToyRig, ToyWatcher
 
 
 def test_a_policy_that_is_watched_acts_as_alone_and_what_is_told_is_true(
@@ -50,7 +50,7 @@ def test_a_policy_that_is_watched_acts_as_alone_and_what_is_told_is_true(
 
     records = [json.loads(line) for line in (tmp_path / "live").read_text().splitlines()]
     last = records[-1]
-    assert (last["tick"], last["over"], last["round"], last["late_ms"]) == (MAX_TICKS - 1, True, 2, 1.5)
+    assert (last["tick"], last["over"], last["round"], last["late_ms"]) == (len(seen) - 1, True, 2, 1.5)
     decision = seen.decisions[-1]
     with torch.no_grad():
         z = torch.from_numpy(decision.tokens.astype(np.float32))[None]
