@@ -107,3 +107,19 @@ def test_what_cannot_be_analysed(toy_policy: Path, episodes: list[Episode], tmp_
     blind.critic = None
     with pytest.raises(CheckpointError, match=r"blind has no critic\. Train one with `bora train bora`"):
         run(save_trained(tmp_path / "blind", blind), episodes[:2], tmp_path / "two")
+
+
+def test_what_is_wrong_with_a_mask_file_is_told_before_anything_is_encoded(
+    toy_policy: Path, episodes: list[Episode], tmp_path: Path
+) -> None:
+    data, worked = toy_dataset(tmp_path / "data", episodes[:4]).root, []
+
+    def progress(*of: Any) -> None:
+        worked.append(of)
+
+    for file, message in (("none.npz", "There is no mask file"), ("torn.npz", "is not a readable")):
+        (tmp_path / "torn.npz").write_bytes(b"PK")
+        with pytest.raises(DataError, match=message):
+            analyze(toy_policy, data=[data], out=tmp_path / "out", masks=tmp_path / file, progress=progress)
+    assert not worked
+    assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
-from bora_cli.analysis.part_files import box_masks
+from bora_cli.analysis.part_files import box_masks, file_masks
 from bora_cli.analysis.recordings import load_recordings, open_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
@@ -91,6 +91,9 @@ def analyze(
     rows = [row for dataset in datasets for row in dataset.rows()]
     if boxes:
         box_masks(boxes, trained.spec.cameras, datasets[0].image_size, 0)
+    if masks is not None:
+        ticks, none = sum(row.length for row in rows), np.zeros(0, np.int64)
+        file_masks(masks, trained.spec.cameras, datasets[0].image_size, none, ticks)
     near = [checkpoint, *data]
     goes_on = (
         successor_of([r for r in rows if not r.human_ticks], then, near=near) if counterfactual else None
