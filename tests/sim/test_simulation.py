@@ -52,7 +52,28 @@ def test_applied_is_within_the_limits_for_any_input(running: Simulation, action:
     assert np.abs(after.hand_command - before.hand_command).max() <= HAND_RATE * running.dt + 1e-6
     assert np.all(after.commanded_position >= np.array(WORKSPACE_LOW) - 1e-6)
     assert np.all(after.commanded_position <= np.array(WORKSPACE_HIGH) + 1e-6)
-    assert np.linalg.norm(after.commanded_position - before.tool_position) <= LEASH + 1e-6
+    outside = before.tool_position - np.clip(before.tool_position, WORKSPACE_LOW, WORKSPACE_HIGH)
+    leash = max(LEASH, float(np.linalg.norm(outside)))
+    assert np.linalg.norm(after.commanded_position - before.tool_position) <= leash + 1e-6
+
+
+@pytest.mark.parametrize("pushed", [(0.0, 0.0, -0.03), (-0.03, -0.02, -0.01), (-0.2, 0.0, 0.0)])
+def test_a_tool_that_was_pushed_out_of_the_work_space_does_not_draw_the_command_out(
+    pushed: tuple[float, float, float],
+) -> None:
+    sim = Simulation("pick_toy")
+    sim.prepare(610_000)
+    tool = sim.data.site("tool").id
+    low, high = np.array(WORKSPACE_LOW), np.array(WORKSPACE_HIGH)
+    for _ in range(3):
+        measured = low + np.array(pushed)
+        sim.data.site_xpos[tool] = measured
+        sim.step(rest(sim))
+        command = sim.privileged().commanded_position
+        assert np.all(command >= low - 1e-9)
+        assert np.all(command <= high + 1e-9)
+        gone = float(np.linalg.norm(measured - np.clip(measured, low, high)))
+        assert np.linalg.norm(command - measured) <= max(LEASH, gone) + 1e-9
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -350,11 +350,17 @@ class Simulation:
         )
 
     def _on_leash(self, position: F64) -> F64:
-        """Return the commanded point [3] m, drawn in to the leash around the measured tool point."""
+        """Return the commanded point [3] m, drawn in to the leash around the measured tool point.
+
+        position: within the work space.  The result is too: where the tool itself has been pushed out, the command is
+        drawn towards the nearest point inside, and where that is further away than the leash, it is that point.
+        """
         measured = self.data.site_xpos[self._tool]
-        offset = position - measured
+        inside = np.clip(measured, WORKSPACE_LOW, WORKSPACE_HIGH)
+        leash = max(LEASH - float(np.linalg.norm(measured - inside)), 0.0)
+        offset = position - inside
         length = float(np.linalg.norm(offset))
-        return position if length <= LEASH else measured + offset * (LEASH / length)
+        return position if length <= leash else inside + offset * (leash / length)
 
     def _progress(self) -> float:
         return self._rules.progress(self.model, self.data, self._start)
