@@ -237,8 +237,10 @@ def test_train_evaluate_analyze_and_adapt(capsys: pytest.CaptureFixture[str], tm
     assert document(capsys, "analyze", "policy", "--data", "demos", "--out", "report")["episodes"] == 6
     adapted = document(capsys, "online", "policy", *task, *gap, *one, "--rounds", 1, "--out", "run")
     assert len(adapted["rounds"]) == 1
+    (why,) = adapted["warnings"]
     _, _, err = run(capsys, "online", "policy", *task, *gap, *one, "--rounds", 1, "--out", "run")
-    assert "4 are needed; the policy is unchanged" in err
+    assert "4 are needed; the policy is unchanged" in why
+    assert f"warning: {why}\n" in err
     assert "next: bora eval" not in err
     code, _, err = run(capsys, "online", "policy", *task, *one, "--rounds", 1, "--out", "run")
     assert code == 3

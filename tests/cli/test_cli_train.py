@@ -125,7 +125,7 @@ def test_an_online_option_is_used_or_refused(
 
     def run_rounds(checkpoint: Path, **options: Any) -> dict[str, Any]:
         asked.update(options)
-        return {"policy": "run/policy", "rounds": [{"index": 1, "released": True}]}
+        return {"policy": "run/policy", "rounds": [{"index": 1, "released": True}], "warnings": []}
 
     monkeypatch.setattr(online, "run_rounds", run_rounds)
     value = ONLINE_VALUES[option]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
 from bora_cli.errors import NoDevice
+from bora_cli.profiles import load_profile
 from robot_fakes import FakeRobot, completed_profile
 
 
@@ -87,3 +89,24 @@ def test_no_robot_is_connected_in_vain(
     command += ["--robot", "a:1", "--token-file", "token", "--profile", profile, "--prompt", "x"]
     result = CliRunner().invoke(build(), [*command, *([] if verb == "eval" else ["--out", "out"])])
     assert says in str(result.exception)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_rounds_that_changed_nothing_say_why(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_policy: Path
+) -> None:
+    why = "nothing learned: 0 takeovers, 4 are needed; the policy is unchanged"
+    finished = {"index": 1, "takeovers": 0, "released": False}
+    told = {"policy": "run/policy", "rounds": [finished], "stopped": False, "warnings": [why]}
+    monkeypatch.setattr("bora_cli.train.on_robot.rounds_on_robot", lambda *_, **__: told)
+    monkeypatch.setattr(
+        "bora_cli.cli.robot_session.station", lambda *_: nullcontext((None, load_profile("sim"), None))
+    )
+    command = ["robot", "online", str(toy_policy), "--out", str(tmp_path / "run"), "--driver", "a:b"]
+    command += ["--profile", "sim", "--prompt", "x", *(["--json"] if as_json else [])]
+    result = CliRunner().invoke(build(), command)
+    assert result.exit_code == 0, result.exception
+    assert f"warning: {why}\n" in result.stderr
+    assert "next:" not in result.stderr
+    if as_json:
+        assert json.loads(result.stdout)["warnings"] == [why]

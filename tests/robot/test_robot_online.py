@@ -49,6 +49,9 @@ def test_a_round_on_a_robot_goes_on_where_it_stopped(toy_policy: Path, tmp_path:
     assert (done["residual_k"], done["base_k"]) == (new, old)
     assert done["released"] == (new > old)
     assert (load_trained(Path(last["policy"])).lam > 0) == done["released"]
+    refused = f"nothing released: with the last correction {new} of 2 episodes succeeded, without it {old}"
+    assert any(refused in warning for warning in last["warnings"]) != done["released"]
+    assert not any("unchanged" in warning for warning in second["warnings"])
     told = " ".join(line for scene in desk.scenes for line in scene.lines)
     assert "blind test 3 of 4" in told
     assert "blind test 4 of 4; arrange it as in the last episode" in told
@@ -75,3 +78,4 @@ def test_without_takeovers_nothing_is_learned_and_nothing_released(toy_policy: P
     )
     assert (result["rounds"][0]["released"], result["rounds"][0]["release_n"]) == (False, 0)
     assert load_trained(Path(result["policy"])).lam == 0.0
+    assert result["warnings"][-1] == "nothing learned: 0 takeovers, 1 is needed; the policy is unchanged"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -156,36 +156,10 @@ def command(
     if result.get("stopped"):
         ui.say("stopped; every finished episode is kept, and the same command goes on.")
         return
-    if why := unchanged_because(finished, method, preset):
-        ui.warn(why)
-        return
-    ui.say(f"next: bora eval {result['policy']} --task {task} --gap {gap}")
-
-
-def unchanged_because(rounds: Sequence[Mapping[str, Any]], method: str, preset: str) -> str:
-    """Say why the policy is still the one that a run began with, "" if a round has changed it.
-
-    rounds: the finished ones, with `takeovers`, `release_n`, `base_k`, `residual_k` and `released`.
-    """
-    if not rounds or any(done["released"] for done in rounds):
-        return ""
-    last = rounds[-1]
-    if last["release_n"]:
-        return (
-            f"nothing released: with the last correction {last['residual_k']} of {last['release_n']} episodes"
-            f" succeeded, without it {last['base_k']}; the policy is unchanged"
-        )
-    from bora_cli.algos.bora_online import OnlineConfig
-
-    chosen = OnlineConfig.preset(cast('Literal["sim", "paper"]', preset))
-    needed = chosen.min_takeovers if method == "bora" else 1
-    met = sum(done["takeovers"] for done in rounds)
-    seen = f"{met} takeover{'' if met == 1 else 's'}"
-    if met >= needed:
-        return f"nothing learned from {seen}; the policy is unchanged"
-    return (
-        f"nothing learned: {seen}, {needed} {'is' if needed == 1 else 'are'} needed; the policy is unchanged"
-    )
+    for warning in result["warnings"]:
+        ui.warn(warning)
+    if not result["warnings"]:
+        ui.say(f"next: bora eval {result['policy']} --task {task} --gap {gap}")
 
 
 def _require_person(

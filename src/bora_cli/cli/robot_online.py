@@ -79,7 +79,7 @@ def command(
         ui.table("", names, rows)
 
     ui.show(result, json, table if finished else lambda: ui.line("no round was finished"))
-    again = (
-        "the same command goes on" if result["stopped"] else f"next: bora robot eval {result['policy']} ..."
-    )
-    ui.say(again)
+    if result["stopped"]:
+        ui.say("the same command goes on")
+    elif any(done["released"] for done in finished):
+        ui.say(f"next: bora robot eval {result['policy']} ...")

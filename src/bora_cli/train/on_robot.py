@@ -34,6 +34,7 @@ from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
 from bora_cli.seeds import stream
+from bora_cli.train.outcome import unchanged_because
 from bora_cli.train.residual import ResidualKind, fit_residual
 from bora_cli.train.tracker import Tracker
 
@@ -83,7 +84,7 @@ def rounds_on_robot(
 ) -> dict[str, Any]:
     """Adapt a policy on a robot and return what happened in each round; `stopped` is true where the person stopped.
 
-    In the result, `warnings` is what a reader should know.
+    In the result, `warnings` is what a reader should know, also why the policy is unchanged once all rounds are over.
 
     data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
     The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
@@ -126,7 +127,13 @@ def rounds_on_robot(
         done.append(json.loads((folder / "round.json").read_text()))
         acting = folder / "policy" if done[-1]["released"] else acting
     final = copy_directory(acting, out / "policy")
-    return {"policy": str(final), "rounds": done, "stopped": False, "warnings": warnings}
+    why = unchanged_because(done, job.method, job.preset)
+    return {
+        "policy": str(final),
+        "rounds": done,
+        "stopped": False,
+        "warnings": [*warnings, *([why] if why else [])],
+    }
 
 
 def _claim(out: Path, job: RoundsJob) -> None:

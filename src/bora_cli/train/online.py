@@ -55,6 +55,7 @@ from bora_cli.train.meeting import (
     weights_after,
 )
 from bora_cli.train.online_job import AssistedJob, OnlineJob, claim
+from bora_cli.train.outcome import unchanged_because
 from bora_cli.train.resfit import fit_resfit
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
 from bora_cli.train.tokens import content_of
@@ -135,7 +136,8 @@ def run_rounds(
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
     crew: who takes over, by default the simulated operator.  If a person stops, what there is stays, `stopped` is
-    true in the result, and the same call goes on.  alarm: calls whoever takes over, who does not watch then.
+    true in the result, and the same call goes on; `warnings` in that of a run that has ended says why the policy is
+    unchanged, if it is.  alarm: calls whoever takes over, who does not watch then.
     role: collect, learn, or do both; two calls with one role each come to the same.  wait: called while there is
     nothing to do, with what is missing; by default it sleeps a second.
     preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
@@ -222,7 +224,8 @@ def _run(
     if role == "actor":
         return {"policy": str(acting), "job": job.facts, "rounds": [], "role": role}
     final = _release(acting, out / "policy")
-    return {"policy": str(final), "job": job.facts, "rounds": done}
+    why = unchanged_because(done, job.method, job.preset)
+    return {"policy": str(final), "job": job.facts, "rounds": done, "warnings": [why] if why else []}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`bora online` says why a policy is still the one that the run began with."""
+"""A run of rounds says why a policy is still the one that the run began with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bora_cli.cli.online import unchanged_because
+from bora_cli.train.outcome import unchanged_because
 
 
 def done(takeovers: int, release_n: int = 0, released: bool = False) -> dict[str, Any]:
