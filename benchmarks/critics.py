@@ -111,14 +111,14 @@ def executed(
         trained = load_trained(policy)
         backbone = trained.load_backbone()
         gamma = float(trained.provenance.get("gamma", 0.97))
-        buffer, pixels = load_recordings([rollouts], trained, backbone, gamma=gamma)
+        recordings = load_recordings([rollouts], trained, backbone, gamma=gamma)
         if not futures.is_file():
             spec = trained.spec.action
             run_futures(
-                buffer, spec, states, gamma=gamma, kinds=FUTURES, seed=seed, workers=pool
+                recordings, spec, states, gamma=gamma, kinds=FUTURES, seed=seed, workers=pool
             ).write_parquet(futures)
-        q = scorer_of(trained, backbone, buffer, pixels).q
-        scored = score_futures(pl.read_parquet(futures), buffer, q)
+        q = scorer_of(trained, backbone, recordings).q
+        scored = score_futures(pl.read_parquet(futures), recordings, q)
         counted = counterfactual_summary(scored, rng=stream("bootstrap", seed))
         file.write_text(json.dumps(asdict(counted)))
     numbers: dict[str, Any] = json.loads(file.read_text())

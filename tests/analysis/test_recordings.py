@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tracemalloc
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from mmap import mmap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bora_cli.analysis.recordings import load_recordings
 from bora_cli.analysis.scorers import scorer_of
@@ -35,50 +39,100 @@ def of_pixels(trained: Trained) -> Trained:
 
 def test_tokens_are_those_that_training_sees(trained: Trained, toy_demos: Path) -> None:
     backbone = trained.load_backbone()
-    buffer, pixels = load_recordings([toy_demos], trained, backbone, gamma=0.97)
+    recordings = load_recordings([toy_demos], trained, backbone, gamma=0.97)
     plain = load_buffer([toy_demos], backbone, horizon=8, gamma=0.97, copies=1)
-    assert pixels is None
-    assert np.abs((buffer.tokens - plain.tokens).numpy()).max() < 1e-2  # batched otherwise, rounded to half
-    assert (buffer.state == plain.state).all()
-    assert (buffer.first == plain.first).all()
-    assert (buffer.windows.action == plain.windows.action).all()
-    assert (buffer.windows.mc_return == plain.windows.mc_return).all()
-    assert all(not e.images for e in buffer.episodes)
+    rows = np.arange(len(plain.state))
+    off = recordings.seen(rows) - plain.tokens[0]
+    assert np.abs(off.numpy()).max() < 1e-2  # batched otherwise, rounded to half
+    assert (recordings.state(rows) == plain.state).all()
+    assert (recordings.first == plain.first).all()
+    for column in fields(plain.windows):
+        mine = getattr(recordings.windows, column.name)
+        theirs = getattr(plain.windows, column.name)
+        assert mine.dtype == theirs.dtype
+        assert (mine == theirs).all()
+
+
+def test_episodes_are_read_when_they_are_asked_for(trained: Trained, toy_demos: Path, tmp_path: Path) -> None:
+    other = toy_dataset(tmp_path / "other", toy_demonstrations(3)[1:])
+    backbone = trained.load_backbone()
+    episodes = load_recordings([toy_demos, other.root], trained, backbone, gamma=0.97).episodes
+    whole = [*Dataset.open(toy_demos).episodes(images=False), *other.episodes(images=False)]
+    assert len(episodes) == len(whole)
+    assert [e.action.tolist() for e in episodes] == [e.action.tolist() for e in whole]
+    assert (episodes[-1].state == other.episode(1).state).all()
+    assert episodes[0] is not episodes[0]
+    assert not episodes[0].images
+    with pytest.raises(IndexError):
+        episodes[len(whole)]
 
 
 def test_pixels_are_those_of_the_episodes(trained: Trained, toy_demos: Path) -> None:
     blind = of_pixels(trained)
     backbone = blind.load_backbone()
-    buffer, pixels = load_recordings([toy_demos], blind, backbone, gamma=0.97)
-    assert pixels is not None
-    assert buffer.tokens.numel() == 0
+    recordings = load_recordings([toy_demos], blind, backbone, gamma=0.97)
     last = Dataset.open(toy_demos).episode(7)
-    assert (pixels[buffer.first[7] :, 1] == last.images["wrist"]).all()
+    tail = recordings.seen(np.arange(recordings.first[7], recordings.first[8])).numpy()
+    assert (tail[:, 1] == last.images["wrist"]).all()
     rows = np.array([3, 40], np.int64)
-    scorer = scorer_of(blind, backbone, buffer, pixels)
-    v, q = scorer.glance(rows, pixels[rows], np.zeros((2, 8, 18), np.float32), np.ones((2, 8), np.float32))
+    scorer = scorer_of(blind, backbone, recordings)
+    chunks, mask = np.zeros((2, 8, 18), np.float32), np.ones((2, 8), np.float32)
+    v, q = scorer.glance(rows, recordings.seen(rows).numpy(), chunks, mask)
     assert v == pytest.approx(scorer.v(rows))
-    assert q == pytest.approx(
-        scorer.q(rows, np.zeros((2, 8, 18), np.float32), np.ones((2, 8), np.float32))[0]
-    )
-    with pytest.raises(DataError, match="looks at pixels; none were given"):
-        scorer_of(blind, backbone, buffer)
+    assert q == pytest.approx(scorer.q(rows, chunks, mask)[0])
     with pytest.raises(CheckpointError, match="There is no critic to ask"):
-        scorer_of(replace(blind, decoupled=None), backbone, buffer)
+        scorer_of(replace(blind, decoupled=None), backbone, recordings)
 
 
-def test_memory_does_not_grow_with_the_images(trained: Trained, tmp_path: Path) -> None:
-    blind, peaks = of_pixels(trained), []
-    backbone = blind.load_backbone()
-    for count in (2, 16):
+def held(thing: Any, met: set[int]) -> int:
+    """Return the bytes of all arrays and texts of bytes that can be reached from an object; rows of datasets count."""
+    if id(thing) in met or isinstance(thing, type | ModuleType | str):
+        return 0
+    met.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        return max(thing.nbytes, held(thing.base, met)) if thing.base is not None else thing.nbytes
+    if isinstance(thing, torch.Tensor):
+        return thing.untyped_storage().nbytes()
+    if isinstance(thing, bytes | bytearray | memoryview | mmap):
+        return len(thing)
+    if isinstance(thing, Mapping):
+        return sum(held(part, met) for part in thing.values())
+    if isinstance(thing, list | tuple | set | frozenset):
+        return sum(held(part, met) for part in thing)
+    return sum(held(part, met) for part in getattr(thing, "__dict__", {}).values())
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_nothing_large_is_kept_of_an_episode(trained: Trained, tmp_path: Path, pixels: bool) -> None:
+    trained = of_pixels(trained) if pixels else trained
+    backbone, kept = trained.load_backbone(), []
+    for count in (2, 10):
         root = toy_dataset(tmp_path / str(count), toy_demonstrations(count)).root
+        recordings = load_recordings([root], trained, backbone, gamma=0.97)
+        scorer = scorer_of(trained, backbone, recordings)
+        w = recordings.windows
+        scorer.v(np.arange(recordings.first[-1]))
+        scorer.q(recordings.first[w.episode] + w.t, w.action, w.mask)
+        kept.append(held(recordings, set()))
+    assert held({"decisions": [np.zeros(9)[:0]]}, set()) == 72  # a view counts as what it keeps alive
+    assert kept[1] - kept[0] == 8 * 8  # where it starts, int64
+
+
+def test_memory_does_not_grow_with_the_episodes(trained: Trained, tmp_path: Path) -> None:
+    blind = of_pixels(trained)
+    backbone = blind.load_backbone()
+    peaks: list[int] = []
+    left: list[int] = []
+    for count in (6, 6, 22):  # the first one pays for what is imported
+        root = toy_dataset(tmp_path / f"{len(peaks)}", toy_demonstrations(count)).root
         tracemalloc.start()
-        _, pixels = load_recordings([root], blind, backbone, gamma=0.97)
+        recordings = load_recordings([root], blind, backbone, gamma=0.97)
+        left.append(tracemalloc.get_traced_memory()[0])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert isinstance(pixels, np.memmap)
-    assert pixels.nbytes > 4e6
-    assert peaks[1] < peaks[0] + 2e6
+    assert recordings.looks.read().nbytes > 4e6
+    assert peaks[2] < peaks[1] + 2e5
+    assert left[2] < left[1] + 16 * 6e3  # what is known of an episode without its ticks
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
 from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
 from bora_cli.analysis.part_files import box_masks, file_masks
-from bora_cli.analysis.recordings import load_recordings, open_recordings
+from bora_cli.analysis.recordings import Recordings, load_recordings, open_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
 from bora_cli.analysis.style import save
 from bora_cli.analysis.swaps import pictured_swaps
@@ -39,7 +39,6 @@ from bora_cli.errors import BoraError, CheckpointError
 from bora_cli.evaluate.futures import successor_of
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
-from bora_cli.train.buffer import Buffer
 from bora_cli.types import U8
 
 Progress = Callable[[str, int, int], None]
@@ -50,6 +49,8 @@ SWAPPED = 5000
 """States in which chunks are swapped, at most; more would take memory and make no interval narrower."""
 OCCLUDED = 20
 """Episodes in which parts of the image are covered, unless another number is asked for."""
+WINDOWS = 8192
+"""Windows whose chunks are in memory at once; a multiple of what a critic is asked at once."""
 SENSITIVITY_CHUNKS = 8
 THUMBNAILS_PER_EPISODE = 12
 THUMBNAIL_EPISODES = 3
@@ -100,10 +101,10 @@ def analyze(
     )
     policies = measured(ope, condition_of(rows), near=near) if ope else []
     backbone = trained.load_backbone()
-    buffer, pixels = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
-    scorer = scorer_of(trained, backbone, buffer, pixels)
-    traces = build_traces(_traces(buffer, scorer, gamma))
-    swap, sensitivity = _swap(buffer, scorer, stream("swap", seed))
+    recordings = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
+    scorer = scorer_of(trained, backbone, recordings)
+    traces = build_traces(_traces(recordings, scorer, gamma))
+    swap, sensitivity = _swap(recordings, scorer, stream("swap", seed))
     summary = critic_summary(traces, rng=stream("bootstrap", seed), swap=swap, action_sensitivity=sensitivity)
     if not summary.auroc:
         outcome = "failed" if summary.failures else "succeeded"
@@ -116,7 +117,7 @@ def analyze(
     if occlusion != 0:
         masked = Masked(occlusion or OCCLUDED, masks, tuple(boxes), data, trained.spec.cameras)
         try:
-            table, shown = occlude(masked, buffer, scorer, stream("occlusion", seed), workers, progress)
+            table, shown = occlude(masked, recordings, scorer, stream("occlusion", seed), workers, progress)
         except BoraError as error:
             if occlusion is not None or masks is not None or boxes:
                 raise
@@ -127,7 +128,7 @@ def analyze(
             summary = replace(summary, occlusion=occlusion_scores(table, rng=stream("bootstrap", seed)))
     if counterfactual:
         futures = run_futures(
-            buffer,
+            recordings,
             trained.spec.action,
             counterfactual,
             gamma=gamma,
@@ -137,15 +138,15 @@ def analyze(
             workers=workers,
             progress=progress,
         )
-        tables["counterfactual"] = score_futures(futures, buffer, scorer.q)
+        tables["counterfactual"] = score_futures(futures, recordings, scorer.q)
         counted = counterfactual_summary(tables["counterfactual"], rng=stream("bootstrap", seed))
         summary = replace(summary, counterfactual=counted)
     if policies:
-        values = predicted(policies, buffer, scorer, data, progress=progress)
+        values = predicted(policies, recordings, scorer, data, progress=progress)
         summary = replace(summary, ope=ope_summary(policies, values, rng=stream("bootstrap", seed)))
     out = Path(out)
     frames = thumbnails(data, traces["success"].to_numpy(), traces["episode"].to_numpy())
-    swaps = pictured_swaps(buffer, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
+    swaps = pictured_swaps(recordings, scorer.q, trained.spec.action, frames, rng=stream("swap", seed))
     drawn = draw(traces, summary, frames, seed) | pictures
     options: list[tuple[str, object]] = [("--data", d) for d in data]
     options += [("--out", out), ("--seed", seed)]
@@ -234,45 +235,44 @@ def thumbnails(
     return frames
 
 
-def _traces(buffer: Buffer, scorer: Scorer, gamma: float) -> list[EpisodeTrace]:
-    """Return the critic's outputs along every episode.  q of a tick without a window (the last one) is NaN."""
-    w = buffer.windows
-    v = scorer.v(np.arange(len(buffer.state)))
-    q = np.full(len(v), np.nan, np.float32)
-    spread = q.copy()
-    rows = buffer.start
-    q[rows], spread[rows] = scorer.q(rows, w.action, w.mask)
-    found = []
-    for i, e in enumerate(buffer.episodes):
-        ticks = slice(buffer.first[i], buffer.first[i + 1])
-        found.append(
-            EpisodeTrace(
-                v=v[ticks],
-                q=q[ticks],
-                q_std=spread[ticks],
-                mc_return=discounted_returns(e.reward, e.terminated, gamma),
-                success=e.success,
-                controller=e.controller,
-                setting=str(e.meta.get("setting", "")),
-                task=str(e.meta.get("task", "")),
-            )
+def _traces(recordings: Recordings, scorer: Scorer, gamma: float) -> Iterator[EpisodeTrace]:
+    """Yield the critic's outputs along every episode.  q of a tick without a window (the last one) is NaN."""
+    first = recordings.first
+    v = scorer.v(np.arange(first[-1]))
+    q, spread = np.full((2, len(v)), np.nan, np.float32)
+    w = recordings.windows
+    rows = np.asarray(first[w.episode] + w.t, np.int64)
+    for at in range(0, len(rows), WINDOWS):
+        w = recordings.windows  # mapped anew, so that no more than WINDOWS of its chunks are in memory
+        some = slice(at, at + WINDOWS)
+        q[rows[some]], spread[rows[some]] = scorer.q(rows[some], w.action[some], w.mask[some])
+    for i, e in enumerate(recordings.episodes):
+        ticks = slice(first[i], first[i + 1])
+        yield EpisodeTrace(
+            v=v[ticks],
+            q=q[ticks],
+            q_std=spread[ticks],
+            mc_return=discounted_returns(e.reward, e.terminated, gamma),
+            success=e.success,
+            controller=e.controller,
+            setting=str(e.meta.get("setting", "")),
+            task=str(e.meta.get("task", "")),
         )
-    return found
 
 
-def _swap(buffer: Buffer, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, Estimate]:
+def _swap(recordings: Recordings, scorer: Scorer, rng: np.random.Generator) -> tuple[Any, Estimate]:
     """Return the action-swap scores and the action sensitivity on full windows of successful episodes.
 
     Where fewer than two episodes succeeded, all are used: one of the swaps takes a chunk from another episode.
     """
-    w = buffer.windows
-    full = w.mask.sum(1) == w.mask.shape[1]
+    w = recordings.windows
+    full = w.e == w.action.shape[1]
     chosen = full & w.success
     found = np.flatnonzero(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
     if len(found) > SWAPPED:
         found = np.sort(stream("swap states").permutation(found)[:SWAPPED])
     good = w.take(found)
-    rows = buffer.first[good.episode] + good.t
+    rows = recordings.first[good.episode] + good.t
     spec = scorer.spec
     bad = {k: c for k, c in bad_chunks(good.action, good.episode, spec, rng=rng).items()}
     valid = {k: differs(good.action, c, spec) for k, c in bad.items()}

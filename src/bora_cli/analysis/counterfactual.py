@@ -48,7 +48,7 @@ from bora_cli.seeds import stream
 from bora_cli.types import F32, ActionSpec
 
 if TYPE_CHECKING:
-    from bora_cli.train.buffer import Buffer
+    from bora_cli.analysis.recordings import Judged
 
 Progress = Callable[[str, int, int], None]
 Rows = NDArray[np.int64]
@@ -74,7 +74,7 @@ SCHEMA: dict[str, pl.DataType] = {
 
 
 def run_futures(
-    buffer: Buffer,
+    buffer: Judged,
     spec: ActionSpec,
     count: int,
     *,
@@ -126,7 +126,7 @@ def run_futures(
 
 
 def score_futures(
-    table: pl.DataFrame, buffer: Buffer, q: Callable[[Rows, F32, F32], tuple[F32, F32]]
+    table: pl.DataFrame, buffer: Judged, q: Callable[[Rows, F32, F32], tuple[F32, F32]]
 ) -> pl.DataFrame:
     """Return the table with columns q and q_std, what a critic says about every chunk (`Scorer.q`)."""
     horizon, width = buffer.windows.action.shape[1:]
@@ -201,7 +201,7 @@ def _agreement(
 
 
 def _states(
-    buffer: Buffer, count: int, execute: int, rng: np.random.Generator
+    buffer: Judged, count: int, execute: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """Return windows of the buffer to branch from, and how many ticks of each are executed."""
     w = buffer.windows
@@ -221,7 +221,7 @@ def _states(
 
 
 def _chunks(
-    buffer: Buffer,
+    buffer: Judged,
     chosen: NDArray[np.intp],
     length: NDArray[np.int64],
     spec: ActionSpec,
@@ -232,7 +232,8 @@ def _chunks(
     w = buffer.windows
     recorded, owner = w.action[chosen], w.episode[chosen]
     others = bad_chunks(recorded, owner, spec, rng=rng) if len(np.unique(owner)) > 1 else {}
-    at = {(int(e), int(t)): i for i, (e, t) in enumerate(zip(w.episode, w.t, strict=True))}
+    mine = np.flatnonzero(np.isin(w.episode, owner))
+    at = {(int(e), int(t)): i for i, e, t in zip(mine, w.episode[mine], w.t[mine], strict=True)}
     here = zip(owner, w.t[chosen] + length, strict=True)
     following = np.array([at.get((int(e), int(t)), -1) for e, t in here])
     others[LATER] = np.where((following >= 0)[:, None, None], w.action[following], recorded)
@@ -245,7 +246,7 @@ def _chunks(
     return found
 
 
-def _rows(episode: int, tick: int, item: Branch, made: Sequence[Future], buffer: Buffer) -> pl.DataFrame:
+def _rows(episode: int, tick: int, item: Branch, made: Sequence[Future], buffer: Judged) -> pl.DataFrame:
     recorded, rows = buffer.episodes[episode], []
     for future in made:
         same = future.success == recorded.success and tick + future.ticks == len(recorded)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bora_cli.analysis.bootstrap import Estimate, episode_counts, interval, ratio_estimate
 from bora_cli.analysis.critic_summary import OcclusionScore
 from bora_cli.analysis.part_files import box_masks, file_masks
-from bora_cli.analysis.recordings import pixels_of
+from bora_cli.analysis.recordings import Judged, pixels_of
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import DataError
 from bora_cli.evaluate.resimulate import recorded, seen_parts
@@ -36,7 +36,6 @@ from bora_cli.types import F32, U8
 
 if TYPE_CHECKING:
     from bora_cli.analysis.scorers import Scorer
-    from bora_cli.train.buffer import Buffer
 
 Progress = Callable[[str, int, int], None]
 Rows = NDArray[np.int64]
@@ -79,7 +78,7 @@ class Masked:
 
 def occlude(
     masked: Masked,
-    buffer: Buffer,
+    buffer: Judged,
     scorer: Scorer,
     rng: np.random.Generator,
     workers: Workers | None = None,
@@ -95,7 +94,7 @@ def occlude(
     w = buffer.windows
     if masked.file is not None:
         rows = np.asarray(buffer.first[w.episode[chosen]] + w.t[chosen], np.int64)
-        masks = file_masks(masked.file, masked.cameras, size, rows, len(buffer.state))
+        masks = file_masks(masked.file, masked.cameras, size, rows, int(buffer.first[-1]))
     elif masked.boxes:
         masks = box_masks(masked.boxes, masked.cameras, size, len(chosen))
     else:
@@ -110,36 +109,37 @@ def occlude(
     }
 
 
-def looked_at(buffer: Buffer, episodes: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def looked_at(buffer: Judged, episodes: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return windows at TIMES of up to `episodes` unaided episodes, half of them successes where there are enough.
 
     Raises DataError if there is no unaided episode long enough for a full chunk.
     """
     w = buffer.windows
     full = w.e == w.action.shape[1]
-    alone = [
-        i for i, e in enumerate(buffer.episodes) if not e.intervened.any() and (full & (w.episode == i)).any()
-    ]
+    long = set(w.episode[full].tolist())
+    alone = [i for i, e in enumerate(buffer.episodes) if i in long and not e.intervened.any()]
     if not alone:
         raise DataError(
             "No unaided episode is as long as a chunk; there is no state to look at.",
             "Analyse longer episodes.",
         )
     order = rng.permutation(np.array(alone))
-    outcome = np.array([buffer.episodes[i].success for i in order])
+    succeeded = np.zeros(len(buffer.episodes), bool)
+    succeeded[w.episode] = w.success
+    outcome = succeeded[order]
     good, bad = order[outcome], order[~outcome]
     of_good = min(len(good), max(episodes - episodes // 2, episodes - len(bad)))
     chosen = np.sort(np.concatenate([good[:of_good], bad[: max(0, episodes - of_good)]]))
     found: list[int] = []
     for i in chosen:
         mine = np.flatnonzero(full & (w.episode == i))
-        wanted = np.array(TIMES) * (len(buffer.episodes[i]) - 1)
+        wanted = np.array(TIMES) * (buffer.first[i + 1] - buffer.first[i] - 1)
         found += sorted({int(mine[np.abs(w.t[mine] - t).argmin()]) for t in wanted})
     return np.array(found, np.intp)
 
 
 def simulated_masks(
-    buffer: Buffer, chosen: NDArray[np.intp], workers: Workers | None = None, progress: Progress | None = None
+    buffer: Judged, chosen: NDArray[np.intp], workers: Workers | None = None, progress: Progress | None = None
 ) -> U8:
     """Return the masks of some windows' first ticks by bringing the simulator back to them, uint8 [n, C, h, w].
 
@@ -159,7 +159,7 @@ def simulated_masks(
     return np.concatenate(found)
 
 
-def images_at(data: Sequence[Path], buffer: Buffer, chosen: NDArray[np.intp], cameras: Sequence[str]) -> U8:
+def images_at(data: Sequence[Path], buffer: Judged, chosen: NDArray[np.intp], cameras: Sequence[str]) -> U8:
     """Return the recorded images of some windows' first ticks, uint8 [n, C, h, w, 3].  data: as `buffer` was read."""
     w, found, start = buffer.windows, [], 0
     for path in data:
@@ -197,7 +197,7 @@ def pictures(images: U8, masks: U8, rng: np.random.Generator) -> dict[str, tuple
 
 
 def occlusion_table(
-    buffer: Buffer, scorer: Scorer, chosen: NDArray[np.intp], images: U8, masks: U8, rng: np.random.Generator
+    buffer: Judged, scorer: Scorer, chosen: NDArray[np.intp], images: U8, masks: U8, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Ask the critic about the pictures of some windows.  images: uint8 [n, C, h, w, 3].  masks: uint8 [n, C, h, w].
 

@@ -31,8 +31,8 @@ from bora_cli.seeds import stream
 from bora_cli.types import F32, Episode, Observation
 
 if TYPE_CHECKING:
+    from bora_cli.analysis.recordings import Judged
     from bora_cli.analysis.scorers import Scorer
-    from bora_cli.train.buffer import Buffer
 
 Progress = Callable[[str, int, int], None]
 LEAST = 3
@@ -113,7 +113,7 @@ def _evaluations(folder: Path) -> list[Path]:
 
 def predicted(
     policies: Sequence[Measured],
-    buffer: Buffer,
+    buffer: Judged,
     scorer: Scorer,
     data: Sequence[Path],
     *,
@@ -141,7 +141,7 @@ def predicted(
     return np.stack(values).astype(np.float64)
 
 
-def _first_observations(buffer: Buffer, data: Sequence[Path]) -> list[tuple[int, Observation]]:
+def _first_observations(buffer: Judged, data: Sequence[Path]) -> list[tuple[int, Observation]]:
     count = len(buffer.episodes)
     chosen = set(np.unique(np.linspace(0, count - 1, min(count, STATES)).round().astype(int)).tolist())
     seen, start = [], 0

@@ -1,28 +1,106 @@
-"""Recorded episodes as the analysis needs them: everything a critic sees lies in a temporary file, not in memory."""
+"""Recorded episodes as the analysis needs them: none is kept in memory, whatever their number.
+
+What a critic sees of the ticks, and the windows into them, lie in temporary files; the episodes are read again when
+they are asked for.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from bora_cli.analysis.disk_rows import DiskRows
 from bora_cli.checkpoint import Trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.windows import build_windows
+from bora_cli.data.windows import Windows, build_windows
 from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.models.vlm import Backbone
-from bora_cli.train.buffer import Buffer, require_same_robot
+from bora_cli.train.buffer import require_same_robot
 from bora_cli.train.checks import require_distinct, require_finite
 from bora_cli.train.tokens import encode
 from bora_cli.types import U8, Episode
 
 Progress = Callable[[str, int, int], None]
+
+
+class Episodes(Protocol):
+    """Some episodes without their images."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Episode: ...
+
+    def __iter__(self) -> Iterator[Episode]: ...
+
+
+class Judged(Protocol):
+    """Episodes and the windows into them, as the tests ask for them: `Recordings`, or what training loaded.
+
+    first: int64 [E + 1], row of each episode's first tick among the M ticks of all.
+    """
+
+    @property
+    def first(self) -> NDArray[np.int64]: ...
+
+    @property
+    def episodes(self) -> Episodes: ...
+
+    @property
+    def windows(self) -> Windows: ...
+
+
+class EpisodesOnDisk:
+    """The episodes of some datasets one after the other, without images, read each time they are asked for."""
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self._datasets = list(datasets)
+        self._first = np.cumsum([0, *map(len, datasets)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: int, /) -> Episode:
+        i = range(len(self))[index]
+        which = int(np.searchsorted(self._first, i, "right")) - 1
+        return self._datasets[which].episode(i - int(self._first[which]), images=False)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """All ticks of some episodes and the windows into them, see `Judged`; memory holds eight bytes per episode.
+
+    columns: of `Windows`.  looks: what the critic sees of each tick, float16 [M, N, W] tokens, or uint8
+    [M, C, h, w, 3] pixels for a critic without tokens.
+    """
+
+    first: NDArray[np.int64]
+    episodes: EpisodesOnDisk
+    columns: dict[str, DiskRows]
+    states: DiskRows
+    looks: DiskRows
+
+    @property
+    def windows(self) -> Windows:
+        """All windows, on disk: what is read of them stays in memory as long as this object."""
+        return Windows(**{name: rows.read() for name, rows in self.columns.items()})
+
+    def seen(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return what the critic sees at some ticks.  rows: [n]."""
+        return torch.from_numpy(self.looks.read()[rows])
+
+    def state(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the robot's state at some ticks, float32 [n, S], physical.  rows: [n]."""
+        return torch.from_numpy(self.states.read()[rows])
 
 
 def open_recordings(paths: Sequence[Path], trained: Trained) -> list[Dataset]:
@@ -45,60 +123,44 @@ def load_recordings(
     *,
     gamma: float,
     progress: Progress | None = None,
-) -> tuple[Buffer, U8 | None]:
-    """Return the windows of some datasets with the tokens that a critic of tokens sees, or without tokens the pixels.
+) -> Recordings:
+    """Read some datasets, and look at every tick as the critic does.
 
-    Tokens float16 [1, M, N, W] and pixels uint8 [M, C, h, w, 3] are backed by a file without a name that disappears
-    with them: memory holds one episode's images at a time, and some 0.2 MB per episode of everything else.
     Raises what `open_recordings` raises, and DataError for numbers that are not finite.
     """
     datasets = open_recordings(paths, trained)
-    lengths = [row.length for d in datasets for row in d.rows()]
+    first, state = [0], DiskRows()
+    columns = {f.name: DiskRows() for f in fields(Windows)}
     for dataset in datasets:
+        dataset.rows()  # all at once, which is faster than one by one
         for index, episode in enumerate(dataset.episodes(images=False)):
             require_finite(episode, f"Episode {index} of {dataset.root}")
-    episodes: list[Episode] = []
-    seen: NDArray[Any] | None = None
-    first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    for episode in (e for d in datasets for e in d.episodes()):
-        looks = (
-            _tokens(episode, backbone)
-            if trained.critic is not None
-            else pixels_of(episode, trained.spec.cameras)
-        )
-        if seen is None:
-            with tempfile.TemporaryFile() as file:
-                seen = np.memmap(file, looks.dtype, "w+", shape=(int(first[-1]), *looks.shape[1:]))
-        at = len(episodes)
-        seen[first[at] : first[at + 1]] = looks
-        log = [replace(d, tokens=d.tokens[:0]) for d in episode.decisions]
-        episodes.append(replace(episode, images={}, decisions=log))
-        if progress is not None:
-            progress("look at episodes", len(episodes), len(lengths))
-    windows = build_windows(episodes, horizon=trained.spec.horizon, stride=1, gamma=gamma)
-    if seen is None or not len(windows):
+            windows = build_windows([episode], horizon=trained.spec.horizon, gamma=gamma)
+            windows = replace(windows, episode=np.full_like(windows.episode, len(first) - 1))
+            for name, column in columns.items():
+                column.append(getattr(windows, name))
+            state.append(episode.state)
+            first.append(first[-1] + len(episode))
+    if not len(columns["t"]):
         raise DataError(
             f"No tick of {', '.join(map(str, paths))} can be judged: every episode was cut off at once.",
             "Record longer episodes.",
         )
-    of_tokens = trained.critic is not None
-    buffer = Buffer(
-        tokens=torch.from_numpy(seen)[None] if of_tokens else torch.zeros(1, int(first[-1]), 0, 0),
-        state=torch.from_numpy(np.concatenate([e.state for e in episodes])),
-        first=first,
-        episodes=episodes,
-        windows=windows,
-    )
-    return buffer, None if of_tokens else seen
+    seen = DiskRows()
+    for index, episode in enumerate(e for d in datasets for e in d.episodes()):
+        seen.append(
+            pixels_of(episode, trained.spec.cameras)
+            if trained.critic is None
+            else encode(backbone, pixels_of(episode, backbone.cameras), [episode.prompt] * len(episode))
+        )
+        if progress is not None:
+            progress("look at episodes", index + 1, len(first) - 1)
+    return Recordings(np.array(first, np.int64), EpisodesOnDisk(datasets), columns, state, seen)
 
 
 def pixels_of(episode: Episode, cameras: Sequence[str]) -> U8:
     """Return the images of an episode, uint8 [T, C, h, w, 3]."""
     return np.stack([episode.images[c] for c in cameras], axis=1)
-
-
-def _tokens(episode: Episode, backbone: Backbone) -> NDArray[np.float16]:
-    return encode(backbone, pixels_of(episode, backbone.cameras), [episode.prompt] * len(episode))
 
 
 def _checked(path: Path, trained: Trained) -> Dataset:

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bora_cli.analysis.recordings import Recordings
 from bora_cli.checkpoint import Trained
-from bora_cli.errors import CheckpointError, DataError
+from bora_cli.errors import CheckpointError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.decoupled import DecoupledCritic
 from bora_cli.models.policy import Actor
 from bora_cli.models.vlm import Backbone
-from bora_cli.train.buffer import Buffer
 from bora_cli.train.tokens import encode
 from bora_cli.types import F32, U8, ActionSpec
 
@@ -34,7 +34,7 @@ class Scorer(Protocol):
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
         """Return the action value averaged over the executed ticks, and its spread over the ensemble, [n] each.
 
-        rows: int64 [n], ticks of the buffer.  chunks: float32 [n, H, A].  mask: float32 [n, H].
+        rows: int64 [n], ticks of the recordings.  chunks: float32 [n, H, A].  mask: float32 [n, H].
         """
 
     def v(self, rows: Rows) -> F32:
@@ -54,96 +54,93 @@ class TokenScorer:
     critic: ChunkCritic
     spec: ActionSpec
     actor: Actor
-    buffer: Buffer
+    recordings: Recordings
     backbone: Backbone
 
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
         q, spread = np.empty((2, len(chunks)), np.float32)
         for i in _batches(len(chunks)):
-            q[i], spread[i] = self._q(self.buffer.tokens[0][rows[i]], rows[i], chunks[i], mask[i])
+            q[i], spread[i] = self._q(self.recordings.seen(rows[i]), rows[i], chunks[i], mask[i])
         return q, spread
 
     def v(self, rows: Rows) -> F32:
         v = np.empty(len(rows), np.float32)
         for i in _batches(len(rows)):
-            v[i] = self._v(self.buffer.tokens[0][rows[i]], rows[i])
+            v[i] = self._v(self.recordings.seen(rows[i]), rows[i])
         return v
 
     def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        owner = np.searchsorted(self.buffer.first, rows, "right") - 1
-        prompts = [self.buffer.episodes[i].prompt for i in owner]
-        z = torch.from_numpy(encode(self.backbone, images, prompts))
+        owner = (np.searchsorted(self.recordings.first, rows, "right") - 1).tolist()
+        prompt = {i: self.recordings.episodes[i].prompt for i in set(owner)}
+        z = torch.from_numpy(encode(self.backbone, images, [prompt[i] for i in owner]))
         return self._v(z, rows), self._q(z, rows, chunks, mask)[0]
 
     @torch.no_grad()
     def _q(self, z: Tensor, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
-        s = self.actor.state.normalize(self.buffer.state[rows])
+        s = self.actor.state.normalize(self.recordings.state(rows))
         a, m = self.actor.action.normalize(torch.from_numpy(chunks)), torch.from_numpy(mask)
         q = (self.critic.q(z.float(), s, a) * m).sum(-1) / m.sum(-1).clamp(min=1)
         return q.mean(0).numpy(), q.std(0, correction=0).numpy()
 
     @torch.no_grad()
     def _v(self, z: Tensor, rows: Rows) -> F32:
-        s = self.actor.state.normalize(self.buffer.state[rows])
+        s = self.actor.state.normalize(self.recordings.state(rows))
         value: F32 = self.critic.v(z.float(), s)[:, 0].numpy()
         return value
 
 
 @dataclass(frozen=True)
 class PixelScorer:
-    """The decoupled critic, which looks at pixels uint8 [M, C, h, w, 3] of the same ticks; see `Scorer`."""
+    """The decoupled critic, which looks at pixels; see `Scorer`."""
 
     critic: DecoupledCritic
     spec: ActionSpec
     actor: Actor
-    buffer: Buffer
-    pixels: U8
+    recordings: Recordings
 
     def q(self, rows: Rows, chunks: F32, mask: F32) -> tuple[F32, F32]:
         q, spread = np.empty((2, len(chunks)), np.float32)
         for i in _batches(len(chunks)):
-            q[i], spread[i] = self._q(self.pixels[rows[i]], rows[i], chunks[i])
+            q[i], spread[i] = self._q(self.recordings.seen(rows[i]), rows[i], chunks[i])
         return q, spread
 
     def v(self, rows: Rows) -> F32:
         v = np.empty(len(rows), np.float32)
         for i in _batches(len(rows)):
-            v[i] = self._v(self.pixels[rows[i]], rows[i])
+            v[i] = self._v(self.recordings.seen(rows[i]), rows[i])
         return v
 
     def glance(self, rows: Rows, images: U8, chunks: F32, mask: F32) -> tuple[F32, F32]:
+        pixels = torch.from_numpy(images)
         v, q = np.empty((2, len(rows)), np.float32)
         for i in _batches(len(rows)):
-            v[i], q[i] = self._v(images[i], rows[i]), self._q(images[i], rows[i], chunks[i])[0]
+            v[i], q[i] = self._v(pixels[i], rows[i]), self._q(pixels[i], rows[i], chunks[i])[0]
         return v, q
 
     @torch.no_grad()
-    def _q(self, images: U8, rows: Rows, chunks: F32) -> tuple[F32, F32]:
+    def _q(self, images: Tensor, rows: Rows, chunks: F32) -> tuple[F32, F32]:
         a = self.actor.action.normalize(torch.from_numpy(chunks))
-        q = self.critic.q(torch.from_numpy(images), self.actor.state.normalize(self.buffer.state[rows]), a)
+        q = self.critic.q(images, self.actor.state.normalize(self.recordings.state(rows)), a)
         return q.mean(0).numpy(), q.std(0, correction=0).numpy()
 
     @torch.no_grad()
-    def _v(self, images: U8, rows: Rows) -> F32:
-        s = self.actor.state.normalize(self.buffer.state[rows])
-        value: F32 = self.critic.v(torch.from_numpy(images), s).numpy()
+    def _v(self, images: Tensor, rows: Rows) -> F32:
+        s = self.actor.state.normalize(self.recordings.state(rows))
+        value: F32 = self.critic.v(images, s).numpy()
         return value
 
 
-def scorer_of(trained: Trained, backbone: Backbone, buffer: Buffer, pixels: U8 | None = None) -> Scorer:
-    """Return the critic of a checkpoint, ready to judge the ticks of `buffer`.
+def scorer_of(trained: Trained, backbone: Backbone, recordings: Recordings) -> Scorer:
+    """Return the critic of a checkpoint, ready to judge the ticks that were loaded for it (`load_recordings`).
 
-    backbone: the checkpoint's.  pixels: uint8 [M, C, h, w, 3], which a critic of pixels needs.
-    Raises CheckpointError for a checkpoint without a critic, DataError for a critic of pixels without them.
+    backbone: the checkpoint's.  Raises CheckpointError for a checkpoint without a critic.
     """
     spec = trained.spec.action
     if trained.critic is not None:
-        return TokenScorer(trained.critic.eval(), spec, trained.actor, buffer, backbone)
+        return TokenScorer(trained.critic.eval(), spec, trained.actor, recordings, backbone)
     if trained.decoupled is None:
         raise CheckpointError("There is no critic to ask.", "Train one with `bora train bora`.")
-    if pixels is None:
-        raise DataError("The decoupled critic looks at pixels; none were given.", "Use `load_recordings`.")
-    return PixelScorer(trained.decoupled.eval(), spec, trained.actor, buffer, pixels)
+    return PixelScorer(trained.decoupled.eval(), spec, trained.actor, recordings)
 
 
 def _batches(n: int) -> list[slice]:

@@ -27,7 +27,7 @@ from bora_cli.errors import DataError, SchemaMismatch
 from bora_cli.types import F32, ActionSpec
 
 if TYPE_CHECKING:
-    from bora_cli.train.buffer import Buffer
+    from bora_cli.analysis.recordings import Judged
 
 SCHEMA: dict[str, pl.DataType] = {
     "episode": pl.Int32(),
@@ -95,7 +95,7 @@ def swap_table(
 
 
 def pictured_swaps(
-    buffer: Buffer,
+    buffer: Judged,
     q: Callable[[NDArray[np.int64], F32, F32], tuple[F32, F32]],
     spec: ActionSpec,
     pictured: Mapping[int, Collection[int]],
@@ -108,8 +108,10 @@ def pictured_swaps(
     pictured: episode -> ticks.
     """
     w = buffer.windows
-    seen = [int(t) in pictured.get(int(e), ()) for e, t in zip(w.episode, w.t, strict=True)]
-    chosen = w.take(np.array(seen, bool) & (w.mask.sum(1) == w.mask.shape[1]))
+    full = np.flatnonzero(np.isin(w.episode, list(pictured)) & (w.e == w.action.shape[1]))
+    chosen = w.take(
+        full[[int(t) in pictured[int(e)] for e, t in zip(w.episode[full], w.t[full], strict=True)]]
+    )
     if not len(chosen):
         return None
     rows = np.asarray(buffer.first[chosen.episode] + chosen.t, np.int64)
