@@ -69,14 +69,39 @@ def build_traces(episodes: Iterable[EpisodeTrace]) -> pl.DataFrame:
 
     Raises DataError for no episode, an episode without ticks, columns of different lengths, or NaN in v.
     """
-    frames = [_episode_frame(i, e) for i, e in enumerate(episodes)]
-    if not frames:
+    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in (*_GIVEN, "success")}
+    setting, task = [], []
+    for i, e in enumerate(episodes):
+        for name, column in _episode_columns(i, e).items():
+            columns[name].append(column)
+        setting.append(e.setting)
+        task.append(e.task)
+    if not setting:
         raise DataError("There is no episode to trace.", "Record or choose at least one episode.")
-    return check_traces(pl.concat(frames))
+    ticks = np.array([len(v) for v in columns["v"]])
+    episode = np.repeat(np.arange(len(ticks)), ticks)
+    last = np.repeat(ticks - 1, ticks)
+    tick = np.arange(len(episode)) - np.repeat(np.cumsum(ticks) - ticks, ticks)
+    table = {
+        "episode": episode,
+        "tick": tick,
+        "t_norm": (tick / np.maximum(1, last)).astype(np.float32),
+        "ticks_to_end": last - tick,
+        **{name: np.concatenate(columns.pop(name)) for name in list(columns)},
+        "setting": pl.Series(setting, dtype=pl.String).gather(episode),
+        "task": pl.Series(task, dtype=pl.String).gather(episode),
+    }
+    human = [Controller.HUMAN, Controller.BLENDED, Controller.ASSIST]
+    table["intervened"] = np.isin(table["controller"], human)
+    return check_traces(pl.DataFrame(table).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()))
 
 
-def _episode_frame(index: int, e: EpisodeTrace) -> pl.DataFrame:
-    v = np.asarray(e.v, np.float32)
+_GIVEN = ("v", "q", "q_std", "mc_return", "controller")
+
+
+def _episode_columns(index: int, e: EpisodeTrace) -> dict[str, NDArray[np.generic]]:
+    """Return the columns _GIVEN and the outcome of an episode, all of one length."""
+    v = np.array(e.v, np.float32)
     n = v.size
     if v.ndim != 1 or not n:
         raise DataError(
@@ -84,29 +109,15 @@ def _episode_frame(index: int, e: EpisodeTrace) -> pl.DataFrame:
         )
     columns: dict[str, NDArray[np.generic]] = {"v": v}
     for name, given in (("q", e.q), ("q_std", e.q_std), ("mc_return", e.mc_return)):
-        columns[name] = np.full(n, np.nan, np.float32) if given is None else np.asarray(given, np.float32)
-    columns["controller"] = np.asarray(e.controller, np.uint8)
+        columns[name] = np.full(n, np.nan, np.float32) if given is None else np.array(given, np.float32)
+    columns["controller"] = np.array(e.controller, np.uint8)
     wrong = [f"{name} {c.shape}" for name, c in columns.items() if c.shape != (n,)]
     if wrong:
         raise DataError(
             f"Episode {index} has {n} values of v but {', '.join(wrong)}; expected equal lengths.",
             "Compute every column on the same ticks.",
         )
-    tick = np.arange(n, dtype=np.int32)
-    human = [Controller.HUMAN, Controller.BLENDED, Controller.ASSIST]
-    return pl.DataFrame(
-        {
-            "episode": np.full(n, index, np.int32),
-            "tick": tick,
-            "t_norm": (tick / max(1, n - 1)).astype(np.float32),
-            "ticks_to_end": n - 1 - tick,
-            **columns,
-            "success": np.full(n, bool(e.success)),
-            "intervened": np.isin(columns["controller"], human),
-            "setting": [e.setting] * n,
-            "task": [e.task] * n,
-        },
-    ).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    return columns | {"success": np.full(n, bool(e.success))}
 
 
 def check_traces(traces: pl.DataFrame) -> pl.DataFrame:
