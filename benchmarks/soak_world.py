@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 
 from bora_cli.control.envelope import Envelope
+from bora_cli.control.joints import ArmLimits
 from bora_cli.evaluate.teleoperate import Scene
 from bora_cli.input.device import RELEASE, TAKE_OVER, DeviceSample
 from bora_cli.input.keys import KeyPress
 from bora_cli.profiles import HardwareProfile, load_profile
+from bora_cli.profiles.schema import ArmJoint
 from bora_cli.robot.frames import vector_of
 from bora_cli.robot.protocol import Reading, Target
+from bora_cli.sim.arm_hand import ARM_HIGH, ARM_LOW
 from bora_cli.sim.as_robot import SimRobot
 from bora_cli.sim.simulation import Simulation
 from bora_cli.types import Decision, Observation
@@ -35,6 +38,8 @@ SHARE = 0.7
 """Of the episodes, that get a fault."""
 FATAL = ("driver fails", "not a number", "disk full", "actor killed acting", "actor killed recording")
 FAULTS = ("device lost", "images stop", "robot silent", "learner killed", *FATAL)
+ROOM = 0.1
+"""How far inside the simulated arm's own joint ranges the profile stays, rad."""
 STILL = 1e-9
 WEIGHTS = "pointer.json"
 
@@ -48,7 +53,12 @@ def soak_profile() -> HardwareProfile:
         "cone_angle": 0.8, "fingertips": ((0.0, 0.0, 0.04),), "fingertip_low": (0.2, -0.4, 0.0),
         "fingertip_high": (0.8, 0.4, 0.6),
     }  # fmt: skip
-    return profile.model_copy(update={"limits": profile.limits.model_copy(update=more)})
+    joints = tuple(
+        ArmJoint(name=f"arm_{i}", low=f"{low + ROOM} rad", high=f"{high - ROOM} rad", rate="3 rad/s")
+        for i, (low, high) in enumerate(zip(ARM_LOW, ARM_HIGH, strict=True), 1)
+    )
+    arm = profile.arm.model_copy(update={"joints": joints})
+    return profile.model_copy(update={"limits": profile.limits.model_copy(update=more), "arm": arm})
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,9 @@ class BadRobot:
 
     def __init__(self, world: World, profile: HardwareProfile) -> None:
         self._world, self._envelope = world, Envelope.from_profile(profile)
+        arm = ArmLimits.from_profile(profile)
+        assert arm is not None
+        self._arm = arm
         self._robot = SimRobot(
             Simulation("press_button", image_size=16), profile_hash=profile.hash, clock=world.clock
         )
@@ -164,6 +177,9 @@ class BadRobot:
         self._last = seen
         return seen
 
+    def arm_along(self, positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+        return self._robot.arm_along(positions, rotations)
+
     def command(self, target: Target, *, deadline: float) -> Target:
         world, before = self._world, self._at
         accepted = self._at = self._robot.command(target, deadline=deadline)
@@ -173,6 +189,7 @@ class BadRobot:
         moved = float(np.abs(np.concatenate([step, turn, accepted.hand - before.hand])).max())
         self.steps.append(step)
         where = self._envelope.trespass(accepted.position, accepted.rotation)
+        where = where or self._arm.trespass(self._robot.arm_along(np.zeros((0, 3)), np.zeros((0, 3, 3)))[0])
         if where or np.linalg.norm(step) > self._envelope.translation.speed + 1e-7:
             self._violated(f"left its limits: {where or step}")
         since = world.trouble_since

@@ -14,6 +14,8 @@ PROFILE = load_profile("franka_dexhand021")
 DOWN = np.diag([1.0, -1.0, -1.0])
 MIDDLE = np.array([0.48, 0.0, 0.25])
 OPEN = np.array(PROFILE.postures["open"])
+ARM = np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, 0.785])
+"""Measured joints of the fake robot's arm, which stand still whatever the tool does."""
 SPEC = RobotSpec(
     "fake",
     tuple(joint.name for joint in PROFILE.hand.joints),
@@ -69,7 +71,7 @@ class FakeRobot:
         at = Target(self.at.position.copy(), self.at.rotation.copy(), self.at.hand.copy())
         pictures = {"scene": np.zeros((4, 6, 3), np.uint8)} if images else {}
         stamps = dict.fromkeys(pictures, now - self.image_age)
-        return Reading(now - self.age, bad, at.rotation, at.hand.copy(), at, pictures, stamps)
+        return Reading(now - self.age, bad, at.rotation, at.hand.copy(), at, pictures, stamps, ARM.copy())
 
     def command(self, target: Target, *, deadline: float) -> Target:
         require_joints(target, self.spec)

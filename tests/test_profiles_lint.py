@@ -25,9 +25,12 @@ def write(folder: Path, text: str, name: str = "rig.toml") -> Path:
     return folder / name
 
 
-def edited(folder: Path, *changes: tuple[str, str]) -> Path:
+def edited(folder: Path, *changes: tuple[str | None, str]) -> Path:
+    """Return a profile in which texts were replaced by others; None stands for the arm's joints."""
     text = fit()
-    for old, new in changes:
+    arm = re.findall(r"joints = \[.*?\n\]\n", text, re.DOTALL)[0]
+    for given, new in changes:
+        old = arm if given is None else given
         assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
         text = text.replace(old, new)
     return write(folder, text)
@@ -53,6 +56,7 @@ def test_the_shipped_starting_point_is_not() -> None:
     )
 
 
+SEVENTH = '"joint7", low = "-2.79 rad", high = "2.79 rad", rate = "'
 WRONG = {
     "degrees": (
         [('"th_dip", sign = 1, low = "0 deg", high = "60 deg"', '"th_dip", sign = 1, low = "0 rad", high = "60 rad"')],
@@ -116,6 +120,21 @@ WRONG = {
         "warning",
         "joint th_dip has a rate of 9 rad/s, above limits.hand_rate 1.5 rad/s",
     ),
+    "degrees of the arm": (
+        [('"joint1", low = "-2.79 rad", high = "2.79 rad"', '"joint1", low = "-160 rad", high = "160 rad"')],
+        "error",
+        "arm joint joint1 may go from -160 to 160 rad, more than a turn to a side; were degrees written as rad?",
+    ),
+    "degrees per second of the arm": (
+        [(f"{SEVENTH}1.3", f"{SEVENTH}150")],
+        "error",
+        "arm joint joint7 has 5.58 rad of room, less than it may go in two ticks (30 rad)",
+    ),
+    "a fast arm": (
+        [(f"{SEVENTH}1.3", f"{SEVENTH}13")],
+        "warning",
+        "arm joint joint7 has a rate of 13 rad/s, 745 deg/s; were degrees written as rad?",
+    ),
     "mirror": (
         [('ramp = "0.3 s"', 'ramp = "0.3 s"\naxis_signs = [-1, 1, 1, -1, 1, 1]')],
         "error",
@@ -133,6 +152,7 @@ WRONG = {
         "posture close bends the joints less than posture open",
     ),
     "no jerk": ([('jerk = "8 m/s^3"\nrotation', 'rotation')], "unfit", "limits.jerk is not given, so it is not"),
+    "no arm joints": ([(None, "")], "warning", "arm.joints is not given: near the end of one the arm stops by itself"),
     "no reach": ([('reach = "855 mm"\n', "")], "warning", "robot.reach is not given"),
 }  # fmt: skip
 
@@ -165,6 +185,18 @@ def test_findings_name_the_line(tmp_path: Path) -> None:
         ('fingertip_low = "0.20 -0.40 0.01 m"\n', "", "fingertip_low missing; fingertips, fingertip_low"),
         ("0.20 -0.40 0.01 m", "0.20 -0.40 0.70 m", "fingertips in z from 0.7 to 0.6 m; expected low < high"),
         ('jerk = "8 m/s^3"\nr', 'jerk = "8 m/s^2"\nr', "expected one of: m/s^3"),
+        ("arm_dof = 7", "arm_dof = 6", "arm.joints lists 7 joints; expected 6, robot.arm_dof"),
+        ('"joint2", low', '"joint1", low', "arm joint joint1 is listed twice; expected distinct names"),
+        (
+            'high = "-0.17 rad"',
+            'high = "-3 rad"',
+            "joint joint4 has low -2.97 rad and high -3 rad; expected low < high",
+        ),
+        (
+            '"joint3", low',
+            '"joint3", speed = 1, low',
+            "unknown key 'arm.joints.2.speed' (known here: name, low, high, rate)",
+        ),
         ('acceleration = "0.8 m/s^2"\nj', 'acceleration = "3 m/s^2"\nj', "acceleration 3 above 2"),
     ],
 )
@@ -187,6 +219,11 @@ LOOSER = {
     "axis": ("cone_axis = [0, 0, -1]", "cone_axis = [0, 1, -1]", "limits.cone_axis (0.0, 1.0, -1.0) against"),
     "tick": ('translation_per_tick = "12 mm"', 'translation_per_tick = "13 mm"', "arm.translation_per_tick 0.013"),
     "hand": ('name = "lf_mcp"', 'name = "lf_pip"', "of another hand"),
+    "no arm joints": (None, "", "arm.joints not given"),
+    "arm": ('name = "joint3"', 'name = "elbow"', "arm.joints joint1, joint2, elbow, joint4"),
+    "arm range": ('high = "-0.17 rad"', 'high = "-0.1 rad"', "arm joint joint4 -2.97..-0.1 against -2.97..-0.17 rad"),
+    "arm rate": ('high = "-0.17 rad", rate = "1.08', 'high = "-0.17 rad", rate = "1.1',
+                 "arm joint joint4 rate 1.1 against 1.08 rad/s"),
 }  # fmt: skip
 
 

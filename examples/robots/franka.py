@@ -51,6 +51,8 @@ class FrankaArm:
                 limit = getattr(profile.limits, key)
                 if limit is not None:
                     getattr(robot, name).set(MARGIN * limit)
+            if profile.arm.joints is not None:
+                robot.joint_velocity_limit.set([joint.rate for joint in profile.arm.joints])
         except RuntimeError as error:
             raise DeviceError(
                 f"The arm's limits cannot be set: {error}.", "Is another program moving it? End that first."
@@ -74,6 +76,10 @@ class FrankaArm:
         rotation = matrix_of(np.asarray(pose.quaternion, np.float64).ravel())
         position = np.asarray(pose.translation, np.float64).ravel() + rotation @ self._tool_point
         return self._clock(), position, rotation
+
+    def joints(self) -> F64:
+        """Return the measured joints [7], rad."""
+        return np.asarray(self._robot.current_joint_positions, np.float64).ravel()
 
     def go(self, position: F64, rotation: F64) -> None:
         """Let the arm plan from where it is, and how fast it is, to a pose of the tool."""

@@ -31,6 +31,10 @@ class Arm(Protocol):
         """Return stamp (s), position [3] (m) and rotation [3, 3] of the tool in base.  Raises RobotFault."""
         ...
 
+    def joints(self) -> F64:
+        """Return the measured joints [N] (rad), in the order of the profile's arm.joints.  Raises RobotFault."""
+        ...
+
     def go(self, position: F64, rotation: F64) -> None:
         """Go to a pose of the tool in base, and stay there until the next one."""
 
@@ -121,6 +125,7 @@ class ArmWithHand:
             target=_copy(self._target),
             images={name: image for name, (_, image) in pictures.items()},
             stamps={name: stamp for name, (stamp, _) in pictures.items()},
+            arm=self._arm.joints(),
         )
 
     def command(self, target: Target, *, deadline: float) -> Target:

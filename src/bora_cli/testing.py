@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from bora_cli.errors import BoraError, RobotFault
 from bora_cli.robot.frames import is_rotation, rotation_of, vector_of
-from bora_cli.robot.protocol import Reading, Robot, Target
+from bora_cli.robot.protocol import Foreseeing, Reading, Robot, Target
 
 F64 = NDArray[np.float64]
 
 STILL_M, STILL_RAD = 0.002, 0.02
 """Motion that counts as none: m, rad."""
+FAR_RAD = 0.2
+"""How far the joints that an arm is sent may be from what it measures at rest."""
 SAME = 1e-3
 """Difference between two targets that counts as none: m, rad."""
 
@@ -180,6 +182,8 @@ def _readings(trial: _Trial) -> Iterator[str]:
         yield "rotation is not a right-handed rotation matrix"
     if np.abs(first.hand).max(initial=0.0) > 2 * np.pi:
         yield f"hand measures {np.abs(first.hand).max():.0f} rad; are these degrees?"
+    if first.arm is not None:
+        yield from _arm(trial, first.arm)
     if first.images:
         yield f"observe(images=False) gave images of {', '.join(first.images)}"
     if first.t > after + 1e-6:
@@ -190,6 +194,31 @@ def _readings(trial: _Trial) -> Iterator[str]:
     second = robot.observe(images=False)
     if trial.clock() > after and not second.t > first.t:
         yield f"stamps stand still at {second.t:.3f} s; expected the time of the measurement"
+
+
+def _arm(trial: _Trial, arm: F64) -> Iterator[str]:
+    """Look at the joints of an arm that tells them, and at what it says about a way that goes nowhere."""
+    if not isinstance(arm, np.ndarray) or arm.ndim != 1 or arm.dtype != np.float64:
+        kind = f"{arm.dtype} {arm.shape}" if isinstance(arm, np.ndarray) else type(arm).__name__
+        yield f"arm is {kind}; expected float64 (N,)"
+        return
+    if not np.isfinite(arm).all():
+        yield f"arm is not finite: {arm}"
+    if np.abs(arm).max(initial=0.0) > 4 * np.pi:
+        yield f"the arm measures {np.abs(arm).max():.0f} rad; are these degrees?"
+    robot, home = trial.robot, trial.home
+    if not isinstance(robot, Foreseeing):
+        return
+    rows = [
+        robot.arm_along(np.tile(home.position, (2, 1)), np.tile(home.rotation, (2, 1, 1))) for _ in range(2)
+    ]
+    if rows[0].shape != (3, len(arm)):
+        yield f"arm_along a way of 2 ticks gave {rows[0].shape}; expected {(3, len(arm))}"
+    elif not np.array_equal(rows[0], rows[1]):
+        yield "arm_along said something else about the same way; expected the same joints"
+    elif not np.abs(rows[0] - arm).max() <= FAR_RAD:
+        off = np.abs(rows[0] - arm).max()
+        yield f"arm_along the way that stays put is {off:.2f} rad from what the arm measures"
 
 
 def _images(trial: _Trial) -> Iterator[str]:

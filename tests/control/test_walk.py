@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from bora_cli.control.guard import GuardedRobot
 from bora_cli.control.walk import Step, walk
 from bora_cli.input.device import DeviceSample
-from bora_cli.robot.protocol import CameraSpec, Reading, Target
+from bora_cli.robot.protocol import CameraSpec, Reading, Robot, Target
 from bora_cli.types import U8
 from robot_fakes import DOWN, MIDDLE, OPEN, PROFILE, SPEC, FakeClock, FakeRobot
 
@@ -41,6 +41,8 @@ class Rig(FakeRobot):
                 reading.stamps[name] = 100.0
             if self.fault == "stuck":
                 reading.stamps[name] = round(reading.stamps[name])
+        if self.fault in ("bent", "armless"):
+            return replace(reading, arm=np.zeros(7) if self.fault == "bent" else None)
         return reading
 
     def command(self, target: Target, *, deadline: float) -> Target:
@@ -111,7 +113,9 @@ def walked(
         rig.age = 0.7
     companion = Companion(refuses)
     devices = [] if wrong is None else [Cap(companion, wrong)]
-    robot = GuardedRobot.from_profile(rig, ONE_CAMERA, clock=clock)
+    robot: Robot = GuardedRobot.from_profile(rig, ONE_CAMERA, clock=clock)
+    if fault == "armless":
+        robot = rig  # a guard would have refused it before
     steps = list(walk(robot, ONE_CAMERA, devices, companion, clock=clock, wait=clock.sleep))
     return {step.name: step for step in steps}, rig, companion
 
@@ -157,6 +161,8 @@ def test_a_person_may_want_no_motion() -> None:
     [
         ("old", "robot", "its measurement is 0.700 s old, allowed 0.2 s"),
         ("outside", "robot", "it stands outside its limits: tool at"),
+        ("bent", "robot", "it stands outside its limits: arm joint joint4 at 0.000 rad, allowed"),
+        ("armless", "robot", "the profile limits the joints of the arm, and the robot does not measure them"),
         ("frozen", "camera scene", "old, allowed 0.3 s"),
         ("stuck", "camera scene", "old, allowed 0.3 s"),
         ("dark", "camera scene", "its image is of one colour"),

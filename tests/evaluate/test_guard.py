@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import collect, simulation
 from bora_cli.evaluate.guard import guarded, sim_profile
 from bora_cli.profiles import find_profile, load_profile
+from bora_cli.sim.arm_hand import ARM_HIGH, ARM_LOW
 from bora_cli.sim.operator import CORRECTOR, SimulatedOperator
 from bora_cli.sim.simulation import Simulation
 from bora_cli.types import F32, Decision, Episode, Observation
@@ -326,3 +328,51 @@ def test_limits_on_motion_live_with_a_gap(tmp_path: Path) -> None:
     action = np.concatenate([sim.action_spec.high[:2], np.zeros(4), sim.privileged().hand_command])
     rows = [rig.step(action.astype(np.float32)).applied for _ in range(15)]
     assert np.linalg.norm(np.diff(np.array(rows)[:, :3], axis=0), axis=1).max() <= 0.5 * 0.01 + EPS
+
+
+def arm_joints(low: float = 0.1, rate: str = "3 rad/s") -> str:
+    """Return joints of the simulated arm, each end of which is so many rad inside of its own."""
+    rows = [
+        f'  {{ name = "arm_{i}", low = "{a + low} rad", high = "{b - low} rad", rate = "{rate}" }},'
+        for i, (a, b) in enumerate(zip(ARM_LOW, ARM_HIGH, strict=True), 1)
+    ]
+    return "\n".join(['rotation_per_tick = "0.12 rad"', "joints = [", *rows, "]", ""])
+
+
+def turning(rig: Any, sim: Simulation, seed: int) -> tuple[float, float]:
+    """Let a rig wander and turn; return the least room (rad) that a joint of the arm had, and the path (m)."""
+    rig.prepare(SCENE)
+    rng, room, path, row = np.random.default_rng(seed), np.inf, 0.0, np.zeros(18)
+    for tick in range(120):
+        if tick % 20 == 0:
+            turn = rng.normal(size=3)
+            row[:3], row[3:6] = rng.normal(0, 0.012, 3), 0.12 * turn / np.linalg.norm(turn)
+        row[6:] = sim.privileged().hand_command
+        path += float(np.linalg.norm(rig.step(row.astype(np.float32)).applied[:3]))
+        at = sim.privileged().arm_command
+        room = min(room, float(np.min([at - ARM_LOW, np.array(ARM_HIGH) - at])))
+    return room, path
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_the_joints_of_the_arm_act_where_a_profile_limits_them(tmp_path: Path, seed: int) -> None:
+    """Without limits the same commands bring a joint to its end, where the arm slips."""
+    sim = Simulation(TASK)
+    free = sim_profile("sim")
+    assert turning(guarded(sim, free), sim, seed)[0] < 0.01
+    limited = sim_profile(profile_with(tmp_path, 'rotation_per_tick = "0.12 rad"\n', arm_joints()))
+    assert limited.hash != free.hash
+    room, path = turning(guarded(sim, limited), sim, seed)
+    assert room >= 0.1 - 1e-6
+    assert path > 0.5
+
+
+def test_joints_wider_than_those_of_the_simulated_arm_are_refused(tmp_path: Path) -> None:
+    text = 'rotation_per_tick = "0.12 rad"\n'
+    with pytest.raises(ConfigError, match=r"arm.joints arm_1 low -2.9973, expected -2.8973 or more"):
+        sim_profile(profile_with(tmp_path, text, arm_joints(low=-0.1)))
+    six = "\n".join(line for line in arm_joints().splitlines() if "arm_7" not in line)
+    path = profile_with(tmp_path, text, six + "\n")
+    Path(path).write_text(Path(path).read_text().replace("arm_dof = 7", "arm_dof = 6"))
+    with pytest.raises(ConfigError, match="limits 6 joints of the arm; the simulated one has 7"):
+        sim_profile(path)

@@ -18,9 +18,11 @@ from bora_cli.control.connect import within_limits
 from bora_cli.control.guard import GuardedRobot
 from bora_cli.errors import ConfigError, DeviceError, RobotFault
 from bora_cli.profiles import HardwareProfile, load_profile
+from bora_cli.profiles.schema import ArmJoint
 from bora_cli.robot.bare import main
 from bora_cli.robot.client import RemoteRobot
 from bora_cli.robot.environment import EnvRobot
+from bora_cli.robot.frames import rotation_of
 from bora_cli.robot.hilserl import HilSerlRobot
 from bora_cli.robot.lerobot import Finger
 from bora_cli.robot.protocol import RobotSpec, Target
@@ -35,12 +37,14 @@ HERE = Path(__file__).parent
 def gripper_profile(tmp_path: Path) -> HardwareProfile:
     """The Franka's profile with a gripper for a hand."""
     text = completed_profile()
-    start, end = text.index("joints = ["), text.index("]\n", text.index("joints = [")) + 2
-    text = (
-        text[:start]
-        + 'joints = [{ name = "gripper", low = "0 rad", high = "1 rad", sign = 1 }]\n'
-        + text[end:]
-    )
+    for joints in (
+        '[{ name = "gripper", low = "0 rad", high = "1 rad", sign = 1 }]',
+        "",
+    ):  # the hand's, the arm's
+        start = text.rindex("joints = [")
+        end = text.index("]\n", start) + 2
+        text = text[:start] + (f"knuckles = {joints}\n" if joints else "") + text[end:]
+    text = text.replace("knuckles", "joints")
     text = text.replace('driver = "dexhand021"', 'driver = "gripper"')
     a, b = text.index("[postures]"), text.index("[calibration]")
     text = text[:a] + '[postures]\nopen = "0 rad"\nclose = "1 rad"\n\n' + text[b:]
@@ -65,6 +69,40 @@ def test_a_lerobot_robot_behind_the_guard_is_one_too(gripper_profile: HardwarePr
     robot = within_limits(adapted(Lookalike(), clock=clock), gripper_profile, clock=clock)
     assert isinstance(robot, GuardedRobot)
     check_robot(lambda: robot, wait=clock.sleep, clock=clock)
+
+
+def test_no_command_leads_out_of_the_joints_of_a_lerobot_robot(gripper_profile: HardwareProfile) -> None:
+    """Its adapter computes joints, so the guard knows them beforehand; the profile says rad, the motors degrees."""
+    ends = {
+        "slide_x": 0.05,
+        "slide_y": 0.04,
+        "slide_z": 0.06,
+        "wrist_x": 0.2,
+        "wrist_y": 0.15,
+        "wrist_z": 0.3,
+    }
+    joints = tuple(
+        ArmJoint(name=n, low=f"{-x} rad", high=f"{x} rad", rate="0.15 rad/s") for n, x in ends.items()
+    )
+    arm = gripper_profile.arm.model_copy(update={"joints": joints})
+    clock, lerobot, rng = FakeClock(), Lookalike(), np.random.default_rng(3)
+    profile = gripper_profile.model_copy(update={"arm": arm})
+    robot = within_limits(adapted(lerobot, clock=clock), profile, clock=clock)
+    robot.reset()
+    wanted, most = Target(START, DOWN, OPEN), np.zeros(6)
+    before = np.zeros(6)
+    for tick in range(150):
+        if tick % 15 == 0:
+            turned = rotation_of(rng.uniform(-1, 1, 3)) @ DOWN
+            wanted = Target(START + rng.uniform(-0.3, 0.3, 3), turned, OPEN)
+        clock.sleep(0.1)
+        robot.observe(images=False)
+        robot.command(wanted, deadline=clock.t + 0.2)
+        sent = np.radians([lerobot.motors.sent[-1][f"{name}.pos"] for name in ends])
+        assert (np.abs(sent) <= np.array(list(ends.values())) + 1e-9).all()
+        assert (np.abs(sent - before) <= 0.015 + 1e-9).all()
+        before, most = sent, np.maximum(most, np.abs(sent))
+    assert (most > 0.5 * np.array(list(ends.values()))).sum() >= 4
 
 
 def test_its_tool_point_turns_with_it() -> None:

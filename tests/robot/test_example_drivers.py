@@ -14,7 +14,7 @@ from vendor_fakes import DEX_JOINTS, FRANKY, ControlException, DexHand, FrankyRo
 
 from bora_cli.control.connect import within_limits
 from bora_cli.control.guard import GuardedRobot
-from bora_cli.errors import DeviceError, RobotFault
+from bora_cli.errors import DeviceError, LimitViolation, RobotFault
 from bora_cli.profiles import HardwareProfile, load_profile, require_fit
 from bora_cli.robot.drivers import load_driver
 from bora_cli.robot.frames import rotation_of
@@ -92,6 +92,7 @@ def test_the_arm_is_limited_before_it_moves(dex_profile: HardwareProfile) -> Non
     franky = Rig(dex_profile, "dexhand021").franky
     assert franky.translation_velocity_limit.value == pytest.approx(1.5 * 0.15)
     assert franky.rotation_jerk_limit.value == pytest.approx(1.5 * 30)
+    assert franky.joint_velocity_limit.value == [1.08] * 4 + [1.3] * 3
     franky.is_in_control = True
     from franka import FrankaArm
 
@@ -110,6 +111,15 @@ def test_the_tool_point_is_what_is_commanded(dex_profile: HardwareProfile) -> No
     reading = rig.robot.observe(images=False)
     np.testing.assert_allclose(reading.position, MIDDLE, atol=1e-12)
     np.testing.assert_allclose(reading.rotation, turned, atol=1e-12)
+
+
+def test_near_the_end_of_a_joint_the_arm_is_not_moved(dex_profile: HardwareProfile) -> None:
+    rig = Rig(dex_profile, "dexhand021")
+    robot = GuardedRobot.from_profile(rig.robot, dex_profile, clock=rig.clock)
+    robot.reset()
+    rig.franky.current_joint_positions[3] = -0.1
+    with pytest.raises(LimitViolation, match=r"arm joint joint4 at -0.100 rad, allowed -2.970 to -0.170 rad"):
+        robot.reset()
 
 
 def test_a_reflex_is_a_fault_and_a_new_target_is_none(dex_profile: HardwareProfile) -> None:

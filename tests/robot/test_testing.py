@@ -15,7 +15,7 @@ from bora_cli.robot.protocol import Reading, Target
 from bora_cli.sim.as_robot import SimRobot
 from bora_cli.sim.simulation import Simulation
 from bora_cli.testing import CHECKS, Finding, check_robot, robot_findings
-from robot_fakes import DOWN, MIDDLE, PROFILE, SPEC, FakeClock, FakeRobot
+from robot_fakes import ARM, DOWN, MIDDLE, PROFILE, SPEC, FakeClock, FakeRobot
 
 
 def findings(robot: FakeRobot) -> list[Finding]:
@@ -328,3 +328,44 @@ def test_everything_is_told_at_once() -> None:
     assert "\n  deadline: a command whose deadline was over moved" in text
     assert "\n  close: " in text
     assert rotation_of(np.zeros(3)).shape == (3, 3)
+
+
+class Forecasts(FakeRobot):
+    """A fake with foresight: of its arm, which stands still, or of something else."""
+
+    def __init__(self, says: Callable[[int], np.ndarray]) -> None:
+        super().__init__(FakeClock())
+        self.says, self.asked = says, 0
+
+    def arm_along(self, positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        return self.says(self.asked)
+
+
+@pytest.mark.parametrize(
+    ("robot", "says"),
+    [
+        (
+            Broken(reading=lambda _, seen: replace(seen, arm=np.zeros(7, np.float32))),
+            "arm is float32 (7,); expected",
+        ),
+        (Broken(reading=lambda _, seen: replace(seen, arm=np.full(7, np.nan))), "arm is not finite"),
+        (
+            Broken(reading=lambda _, seen: replace(seen, arm=np.full(7, 90.0))),
+            "the arm measures 90 rad; are these deg",
+        ),
+        (
+            Forecasts(lambda n: np.tile(ARM, (2, 1))),
+            "arm_along a way of 2 ticks gave (2, 7); expected (3, 7)",
+        ),
+        (
+            Forecasts(lambda n: np.tile(ARM + 1e-3 * n, (3, 1))),
+            "arm_along said something else about the same way",
+        ),
+        (Forecasts(lambda n: np.tile(ARM + 0.5, (3, 1))), "is 0.50 rad from what the arm measures"),
+    ],
+)
+def test_an_arm_that_is_told_wrongly_is_caught(robot: FakeRobot, says: str) -> None:
+    (found,) = findings(robot)
+    assert (found.check, says in found.message) == ("readings", True), found
+    assert findings(Forecasts(lambda n: np.tile(ARM, (3, 1)))) == []

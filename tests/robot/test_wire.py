@@ -85,11 +85,15 @@ def test_a_reading_never_looks_younger_than_it_is_and_a_command_never_lives_long
 def test_bodies_come_back_as_they_were(stamp: float, joints: int, cut: int) -> None:
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     at = Target(np.array([1.0, np.nan, np.inf]), np.eye(3), np.full(joints, 0.25))
-    reading = Reading(stamp, at.position, at.rotation, at.hand, at, {"a b": image}, {"a b": stamp})
+    arm = np.arange(joints) / 7.0 if joints > 2 else None
+    reading = Reading(stamp, at.position, at.rotation, at.hand, at, {"a b": image}, {"a b": stamp}, arm)
     body = pack_reading(reading, 7.0)
     again = unpack_reading(body, 0.0)
     np.testing.assert_array_equal(again.position, at.position)
     np.testing.assert_array_equal(again.images["a b"], image)
+    assert (again.arm is None) == (arm is None)
+    if arm is not None:
+        np.testing.assert_array_equal(again.arm, arm)
     assert (again.t, again.stamps) == (stamp, {"a b": stamp})
     with pytest.raises(WireError, match=r"cannot be read|without"):
         unpack_reading(body[:cut] if cut < len(body) else b"", 0.0)

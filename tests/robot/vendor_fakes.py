@@ -43,9 +43,10 @@ class Limit:
     """A dynamics limit, which cannot be set in motion."""
 
     def __init__(self, robot: FrankyRobot) -> None:
-        self.robot, self.value = robot, math.inf
+        self.robot = robot
+        self.value: float | list[float] = math.inf
 
-    def set(self, value: float) -> None:
+    def set(self, value: float | list[float]) -> None:
         if self.robot.is_in_control:
             raise RuntimeError("cannot write while in control")
         self.value = value
@@ -62,6 +63,10 @@ class FrankyRobot:
         for kind in ("translation", "rotation"):
             for order in ("velocity", "acceleration", "jerk"):
                 setattr(self, f"{kind}_{order}_limit", Limit(self))
+        self.joint_velocity_limit = Limit(self)
+        self.current_joint_positions = np.array(
+            [[0.0], [-0.35], [0.0], [-2.35], [0.0], [2.0], [0.785]]
+        )  # a column
 
     @property
     def current_pose(self) -> Any:

@@ -130,7 +130,8 @@ class MotionState:
 
     position: [..., 3], m, rotation: [..., 3, 3], hand: [..., J], rad, the target in force.  past, turned: [..., 2, 3],
     steps (m) and turns (rotation vectors, rad) of the last two ticks, the latest last.  plan, turns: [..., K, 3], the
-    way to rest.  awake: [...], ticks since the last stop.  stopping: [...], on the way to rest.
+    way to rest, first the step that led here; way: [..., K, 3, 3], the rotations along it.  awake: [...], ticks since
+    the last stop.  stopping: [...], on the way to rest.
     """
 
     position: F64
@@ -140,6 +141,7 @@ class MotionState:
     turned: F64
     plan: F64
     turns: F64
+    way: F64
     awake: NDArray[np.int64]
     stopping: Mask
 
@@ -170,6 +172,7 @@ def begin(envelope: Envelope, position: F64, rotation: F64, hand: F64) -> Motion
         still,
         plan,
         plan,
+        np.repeat(np.asarray(rotation, np.float64)[..., None, :, :], envelope.ticks, axis=-3),
         np.zeros(lead, np.int64),
         np.zeros(lead, np.bool_),
     )
@@ -182,13 +185,18 @@ def wish_of(action: F64) -> Wish:
 
 
 def advance(
-    envelope: Envelope, state: MotionState, wish: Wish, measured: F64 | None = None
+    envelope: Envelope,
+    state: MotionState,
+    wish: Wish,
+    measured: F64 | None = None,
+    only_rest: Mask | None = None,
 ) -> tuple[MotionState, dict[str, Mask]]:
     """Return the state after one tick, and where [...] which limit changed what was wanted.
 
     wish: anything; it is cut to the range of an action, and numbers that are not finite hold.  measured: [..., 3], m,
     measured tool, finite; None is no leash.  A robot told to hold takes the planned way to rest, its hand stops at
-    once, and it listens again when it rests.
+    once, and it listens again when it rests.  only_rest: [...], arms that take a step of the way to rest at this tick,
+    whatever is wanted.
     """
     given = np.concatenate([wish.step, wish.turn, wish.hand], axis=-1)
     sound = np.isfinite(given).all(axis=-1)
@@ -201,13 +209,12 @@ def advance(
     ramp = (
         np.minimum(1.0, awake / max(envelope.soft_start, 1)) if envelope.soft_start else np.ones(awake.shape)
     )
+    kept = stopping if only_rest is None else stopping | only_rest
 
     turns, rotations = _turns(
-        envelope, state, np.where(go, wanted[..., 3:6], 0.0), safe_turns, safe, ramp, stopping
+        envelope, state, np.where(go, wanted[..., 3:6], 0.0), safe_turns, safe, ramp, kept
     )
-    plan = _plan(
-        envelope, state, np.where(go, wanted[..., :3], 0.0), safe, rotations, ramp, stopping, measured
-    )
+    plan = _plan(envelope, state, np.where(go, wanted[..., :3], 0.0), safe, rotations, ramp, kept, measured)
     rate = envelope.hand_rate * ramp[..., None]
     low, high = envelope.low[6:], envelope.high[6:]
     asked = np.clip(np.where(go, wanted[..., 6:], state.hand), state.hand - rate, state.hand + rate)
@@ -220,6 +227,7 @@ def advance(
         np.concatenate([state.turned[..., 1:, :], turns[..., :1, :]], axis=-2),
         plan,
         turns,
+        rotations,
         awake,
         stopping,
     )

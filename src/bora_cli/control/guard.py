@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from bora_cli.control.envelope import Envelope, MotionState, Wish, advance, begin
 from bora_cli.control.flight import FlightRecorder
+from bora_cli.control.joints import ArmLimits, Watch, advance_within, ticks_to_rest
 from bora_cli.errors import LimitViolation, RobotFault
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.frames import vector_of
-from bora_cli.robot.protocol import Reading, Robot, RobotSpec, Target, require_joints
+from bora_cli.robot.protocol import Foreseeing, Reading, Robot, RobotSpec, Target, require_joints
 
 F64 = NDArray[np.float64]
 LOGGER = logging.getLogger(__name__)
@@ -54,6 +55,10 @@ class GuardedRobot:
     go.  Commands are late by the caller's deadline; a camera counts by how old its image was when it was last looked
     at.  After any stop it starts softly.
 
+    arm: limits of the arm's joints, which the robot then has to measure.  Where it can say beforehand what it would
+    send them (`Foreseeing`), nothing is sent that leads out of them; otherwise it brakes in time, as long as they go on
+    as fast as they were measured.
+
     Raises LimitViolation if the robot stands outside its limits when it is reset or taken up after a hold.
     """
 
@@ -63,10 +68,14 @@ class GuardedRobot:
         envelope: Envelope,
         watchdogs: Watchdogs,
         *,
+        arm: ArmLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         recorder: FlightRecorder | None = None,
     ) -> None:
         self._robot = robot
+        self._foresees = robot if isinstance(robot, Foreseeing) else None
+        ahead = 0.0 if self._foresees is not None else ticks_to_rest(envelope)
+        self._watch = None if arm is None else Watch(arm, ahead)
         self._envelope = envelope
         self._watchdogs = watchdogs
         self._clock = clock
@@ -92,7 +101,8 @@ class GuardedRobot:
     ) -> GuardedRobot:
         """Return a robot inside the limits of its profile."""
         envelope, watchdogs = Envelope.from_profile(profile), Watchdogs.from_profile(profile)
-        return cls(robot, envelope, watchdogs, clock=clock, recorder=recorder)
+        arm = ArmLimits.from_profile(profile)
+        return cls(robot, envelope, watchdogs, arm=arm, clock=clock, recorder=recorder)
 
     @property
     def spec(self) -> RobotSpec:
@@ -155,6 +165,9 @@ class GuardedRobot:
         where = (
             self._envelope.trespass(target.position, target.rotation) if target.sound else "target not finite"
         )
+        if self._watch is not None:
+            self._watch.rest()
+            where = where or self._watch.outside
         if where:
             raise LimitViolation(
                 f"{self.spec.name} stands outside its limits: {where}.",
@@ -169,10 +182,22 @@ class GuardedRobot:
                 f"{self.spec.name} measured numbers that are not finite: {reading.position} m, {reading.hand} rad.",
                 "Stop the robot and check its state estimation.",
             )
+        if self._watch is not None:
+            self._watch.see(reading.t, self._arm_of(reading, self._watch.limits))
         self._measured, self._read_at = np.array(reading.position), reading.t
         now = self._clock()
         self._image_ages |= {camera: now - stamp for camera, stamp in reading.stamps.items()}
         return reading
+
+    def _arm_of(self, reading: Reading, limits: ArmLimits) -> F64:
+        """Return the measured joints of the arm.  Raises RobotFault where they are not what the profile limits."""
+        arm, count = reading.arm, len(limits.names)
+        if arm is None or arm.shape != (count,) or not np.isfinite(arm).all():
+            raise RobotFault(
+                f"{self.spec.name} measured {arm} as joints of its arm; the profile limits {count}.",
+                "Let the driver give them (Reading.arm), or leave arm.joints out of the profile.",
+            )
+        return np.array(arm, np.float64)
 
     def _trouble_of(self, target: Target, deadline: float, now: float) -> str:
         """Return why nothing may be done about this command, "" where there is no reason."""
@@ -186,7 +211,8 @@ class GuardedRobot:
         for camera, age in self._image_ages.items():
             if age > dogs.cameras:
                 return f"hold: camera {camera} silent for {age:.3f} s"
-        return ""
+        why = "" if self._watch is None else self._watch.trouble
+        return f"hold: {why}" if why else ""
 
     def _tick(self, target: Target, trouble: str, now: float) -> Target:
         state = self._state
@@ -196,7 +222,11 @@ class GuardedRobot:
         else:
             turn = vector_of(target.rotation @ state.rotation.T)
             wish = Wish(target.position - state.position, turn, target.hand, np.array(False))
-        new, changed = advance(self._envelope, state, wish, self._measured)
+        if self._watch is None or self._foresees is None:
+            new, changed = advance(self._envelope, state, wish, self._measured)
+        else:
+            limits, along = self._watch.limits, self._foresees.arm_along
+            new, changed = advance_within(self._envelope, state, wish, self._measured, limits, along)
         sent = Target(new.position.copy(), new.rotation.copy(), new.hand.copy())
         accepted = self._robot.command(sent, deadline=now + self._watchdogs.command)
         self._state = self._after(new, sent, accepted)
@@ -239,6 +269,7 @@ class GuardedRobot:
                 measured=self._measured,
                 read_at=self._read_at,
                 image_ages=dict(self._image_ages),
+                arm=None if self._watch is None else self._watch.joints,
                 changed=list(changed),
             )
         return sent

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from bora_cli.control.envelope import Envelope
+from bora_cli.control.joints import SERVO, ArmLimits
 from bora_cli.errors import BoraError, Unanswered
 from bora_cli.input.device import AXES, Device
 from bora_cli.profiles import HardwareProfile
@@ -130,6 +131,10 @@ def _limits(profile: HardwareProfile, companion: Companion) -> tuple[bool, str]:
         f"workspace {box} m, tool {limits.tcp_speed:g} m/s and {limits.rotation_speed:g} rad/s,"
         f" hand {limits.hand_rate:g} rad/s, hold after {limits.watchdog:g} s of silence"
     )
+    if profile.arm.joints is not None:
+        told += "; joints " + ", ".join(
+            f"{joint.name} {joint.low:g} to {joint.high:g} rad" for joint in profile.arm.joints
+        )
     companion.tell(f"Limits of '{profile.name}': {told}.")
     agreed = companion.asks("Are these the limits of this rig, and is nobody inside the workspace?")
     return agreed, told if agreed else f"not agreed to: {told}"
@@ -143,6 +148,11 @@ def _robot(robot: Robot, profile: HardwareProfile, clock: Callable[[], float]) -
     if age > allowed:
         return False, f"its measurement is {age:.3f} s old, allowed {allowed:g} s"
     where = Envelope.from_profile(profile).trespass(reading.target.position, reading.target.rotation)
+    arm = ArmLimits.from_profile(profile)
+    if arm is not None and reading.arm is None:
+        return False, "the profile limits the joints of the arm, and the robot does not measure them"
+    if arm is not None and reading.arm is not None:
+        where = where or arm.trespass(reading.arm, SERVO)
     if where:
         return False, f"it stands outside its limits: {where}; move it in by hand"
     at = ", ".join(f"{x:.3f}" for x in reading.position)

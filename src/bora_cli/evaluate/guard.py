@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bora_cli.control.arbiter import ArbiterSettings
 from bora_cli.control.envelope import Envelope
+from bora_cli.control.joints import ArmLimits
 from bora_cli.control.planned import PlannedRig, Pose
 from bora_cli.control.safety import GuardedRig, SafetyEnvelope, Standing
 from bora_cli.errors import ConfigError
 from bora_cli.profiles import HardwareProfile, load_profile
+from bora_cli.sim.arm_hand import ARM_HIGH, ARM_LOW, ArmKinematics
 from bora_cli.sim.limits import (
     DT,
     HAND_RATE,
@@ -29,6 +34,7 @@ from bora_cli.sim.limits import (
 )
 from bora_cli.sim.simulation import Simulation
 
+F64 = NDArray[np.float64]
 SLACK = 1e-6
 """Difference of two limits (m, rad, m/s, rad/s) that is rounding."""
 
@@ -67,6 +73,12 @@ def sim_profile(name_or_path: str) -> HardwareProfile:
             f" the simulated robot has {', '.join(own[6:])} at {1 / DT:g} Hz.",
             "Copy hw_profiles/sim.toml and change its limits only.",
         )
+    if profile.arm.joints is not None and len(profile.arm.joints) != len(ARM_LOW):
+        raise ConfigError(
+            f"Profile '{name_or_path}' limits {len(profile.arm.joints)} joints of the arm;"
+            f" the simulated one has {len(ARM_LOW)}.",
+            "List them all in arm.joints, or none.",
+        )
     wide = [limit for limit in _limits(profile) if limit.excess > SLACK]
     if wide:
         detail = "; ".join(f"{w.name} {w.asked:g}, expected {w.own:g} or {_tighter(w)}" for w in wide)
@@ -83,15 +95,19 @@ def guarded(sim: Simulation, profile: HardwareProfile) -> Simulation | GuardedRi
     profile: one that `sim_profile` accepts.  Limits on motion (acceleration, cone, fingertips, soft start ...) are not
     the simulator's at all, so they act wherever a profile has one.
     """
-    if profile.limits.planned:
+    if profile.planned:
+        limits, kinematics = ArmLimits.from_profile(profile), ArmKinematics()
+
+        def along(positions: F64, rotations: F64) -> F64:
+            return kinematics.along(sim.privileged().arm_command, positions, rotations)
 
         def pose() -> Pose:
             now = sim.privileged()
             return Pose(now.commanded_position, now.commanded_rotation, now.hand_command, now.tool_position)
 
-        return PlannedRig(
-            sim, Envelope.from_profile(profile), pose, profile.takeover_step, profile.ramp_ticks
-        )
+        arm = None if limits is None else (limits, along)
+        envelope = Envelope.from_profile(profile)
+        return PlannedRig(sim, envelope, pose, profile.takeover_step, profile.ramp_ticks, arm)
     own_ramp = profile.ramp_ticks == ArbiterSettings.n_ramp
     if own_ramp and all(limit.excess > -SLACK for limit in _limits(profile)):
         return sim
@@ -100,8 +116,8 @@ def guarded(sim: Simulation, profile: HardwareProfile) -> Simulation | GuardedRi
         now = sim.privileged()
         return Standing(now.commanded_position, now.tool_position, now.hand_command)
 
-    envelope = SafetyEnvelope.from_profile(profile)
-    return GuardedRig(sim, envelope, standing, profile.takeover_step, profile.ramp_ticks)
+    single = SafetyEnvelope.from_profile(profile)
+    return GuardedRig(sim, single, standing, profile.takeover_step, profile.ramp_ticks)
 
 
 def _limits(profile: HardwareProfile) -> Iterator[_Limit]:
@@ -124,6 +140,11 @@ def _limits(profile: HardwareProfile) -> Iterator[_Limit]:
     for joint, own_low, own_high in zip(profile.hand.joints, own.low[6:], own.high[6:], strict=True):
         yield _Limit(f"hand.joints {joint.name} low", joint.low, float(own_low), low=True)
         yield _Limit(f"hand.joints {joint.name} high", joint.high, float(own_high))
+    for arm_joint, own_low, own_high in zip(
+        profile.arm.joints or (), ARM_LOW, ARM_HIGH, strict=profile.arm.joints is not None
+    ):
+        yield _Limit(f"arm.joints {arm_joint.name} low", arm_joint.low, own_low, low=True)
+        yield _Limit(f"arm.joints {arm_joint.name} high", arm_joint.high, own_high)
 
 
 def _diagonal(per_axis: float) -> float:

@@ -35,6 +35,10 @@ NEEDED = (
     "watchdog_cameras",
 )
 """Limits without which a real robot does not move; what a profile does not give is not limited."""
+TURNS = 2 * np.pi + 1e-6
+"""Farthest end of an arm joint's range that is no slip of the pen, rad."""
+FAST = 4 * np.pi
+"""Rate of an arm joint above which somebody should look, rad/s."""
 
 
 class Remark(NamedTuple):
@@ -49,6 +53,7 @@ def lint(profile: HardwareProfile) -> Iterator[Remark]:
     """Yield what is suspicious about a robot's profile."""
     yield from _units(profile)
     yield from _joints(profile)
+    yield from _arm_joints(profile)
     yield from _reachable(profile)
     yield from _fingertips(profile)
     yield from _times(profile)
@@ -107,6 +112,32 @@ def _joints(profile: HardwareProfile) -> Iterator[Remark]:
         f"the hand '{profile.hand.driver}' has the joints {', '.join(known)}; here {what}",
         ("hand", "joints"),
     )
+
+
+def _arm_joints(profile: HardwareProfile) -> Iterator[Remark]:
+    for number, joint in enumerate(profile.arm.joints or ()):
+        key = ("arm", "joints", number)
+        if max(abs(joint.low), abs(joint.high)) > TURNS:
+            yield Remark(
+                "error",
+                f"arm joint {joint.name} may go from {joint.low:g} to {joint.high:g} rad, more than a turn to a side;"
+                " were degrees written as rad?",
+                key,
+            )
+        if joint.rate > FAST:
+            yield Remark(
+                "warning",
+                f"arm joint {joint.name} has a rate of {joint.rate:g} rad/s, {np.degrees(joint.rate):.0f} deg/s; were"
+                " degrees written as rad?",
+                key,
+            )
+        if joint.high - joint.low < 2 * joint.rate * profile.dt:
+            yield Remark(
+                "error",
+                f"arm joint {joint.name} has {joint.high - joint.low:g} rad of room, less than it may go in two ticks"
+                f" ({2 * joint.rate * profile.dt:g} rad)",
+                key,
+            )
 
 
 def _reachable(profile: HardwareProfile) -> Iterator[Remark]:
@@ -221,6 +252,12 @@ def _missing(profile: HardwareProfile) -> Iterator[Remark]:
     for key in NEEDED:
         if getattr(profile.limits, key) is None:
             yield Remark("unfit", f"limits.{key} is not given, so it is not limited", ("limits",))
+    if profile.arm.joints is None:
+        yield Remark(
+            "warning",
+            "arm.joints is not given: near the end of one the arm stops by itself, or slips",
+            ("arm",),
+        )
     if profile.robot.reach is None:
         yield Remark(
             "warning",

@@ -212,11 +212,16 @@ def _keys_at(loc: tuple[int | str, ...], schema: type[Part]) -> list[str]:
     for part in loc:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
-            args = [
-                a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Part)
-            ]
-            model = args[0] if args else annotation
+            model = next(_models_in(annotation), annotation)
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[Part]]:
+    """Yield the tables that an annotation such as `tuple[Joint, ...] | None` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)
 
 
 def _line_of(text: str, loc: tuple[int | str, ...]) -> int:

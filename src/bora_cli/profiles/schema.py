@@ -46,11 +46,37 @@ class Robot(Part):
     reach: Annotated[Metres, Field(gt=0)] | None = None
 
 
+class ArmJoint(Part):
+    """One joint of the arm: the range it is kept in, rad, and its fastest motion.
+
+    The maker's own limits lie outside of these, or the arm stops by itself, and not gently.
+    """
+
+    name: str
+    low: Radians
+    high: Radians
+    rate: AngularSpeed
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _require_range(self.name, self.low, self.high)
+        return self
+
+
 class Arm(Part):
-    """Largest delta of the commanded tool pose per tick and axis: translation in m, rotation in rad."""
+    """Largest delta of the commanded tool pose per tick and axis: translation in m, rotation in rad.
+
+    joints: limits of the arm's joints, in the order of its driver; what is not given is not limited.
+    """
 
     translation_per_tick: Annotated[Metres, Field(gt=0)]
     rotation_per_tick: Annotated[Radians, Field(gt=0)]
+    joints: Annotated[tuple[ArmJoint, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        _require_distinct("arm joint", [joint.name for joint in self.joints or ()])
+        return self
 
 
 class HandJoint(Part):
@@ -68,10 +94,7 @@ class HandJoint(Part):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(
-                f"joint {self.name} has low {self.low:g} rad and high {self.high:g} rad; expected low < high"
-            )
+        _require_range(self.name, self.low, self.high)
         return self
 
 
@@ -84,10 +107,7 @@ class Hand(Part):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        names = [joint.name for joint in self.joints]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"hand joint {', '.join(twice)} is listed twice; expected distinct names")
+        _require_distinct("hand joint", [joint.name for joint in self.joints])
         return self
 
 
@@ -248,6 +268,10 @@ class HardwareProfile(Part):
                         f"posture {name} puts {joint.name} at {angle:g} rad;"
                         f" expected {joint.low:g} to {joint.high:g} rad"
                     )
+        if self.arm.joints is not None and len(self.arm.joints) != self.robot.arm_dof:
+            raise ValueError(
+                f"arm.joints lists {len(self.arm.joints)} joints; expected {self.robot.arm_dof}, robot.arm_dof"
+            )
         cameras = [camera.name for camera in self.cameras]
         if len(set(cameras)) != len(cameras):
             raise ValueError(f"cameras {', '.join(cameras)}; expected distinct names")
@@ -258,6 +282,11 @@ class HardwareProfile(Part):
                 ' Tighten them, or write limits.acknowledged_by = "name, date"'
             )
         return self
+
+    @property
+    def planned(self) -> bool:
+        """Whether anything is limited that depends on more than one command."""
+        return self.limits.planned or self.arm.joints is not None
 
     @property
     def dt(self) -> float:
@@ -308,3 +337,13 @@ def loosened(limits: Limits) -> list[str]:
         if low < code_low - 1e-9 or high > code_high + 1e-9:
             found.append(f"workspace {axis} {low:g}..{high:g} m outside {code_low:g}..{code_high:g} m")
     return found
+
+
+def _require_range(name: str, low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"joint {name} has low {low:g} rad and high {high:g} rad; expected low < high")
+
+
+def _require_distinct(what: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{what} {', '.join(twice)} is listed twice; expected distinct names")

@@ -28,6 +28,7 @@ def looser(profile: HardwareProfile, base: HardwareProfile) -> Iterator[str]:
         if getattr(profile.arm, key) > getattr(base.arm, key) * LOOSE:
             yield f"arm.{key} {getattr(profile.arm, key):g} against {getattr(base.arm, key):g}"
     yield from _joints(profile, base)
+    yield from _arm_joints(profile, base)
 
 
 def _box(profile: HardwareProfile, base: HardwareProfile, name: str) -> Iterator[str]:
@@ -55,3 +56,21 @@ def _joints(profile: HardwareProfile, base: HardwareProfile) -> Iterator[str]:
         if theirs.rate is not None and (mine.rate is None or mine.rate > theirs.rate * LOOSE):
             rate = "not given" if mine.rate is None else f"{mine.rate:g}"
             yield f"joint {mine.name} rate {rate} against {theirs.rate:g} rad/s"
+
+
+def _arm_joints(profile: HardwareProfile, base: HardwareProfile) -> Iterator[str]:
+    if base.arm.joints is None:
+        return
+    if profile.arm.joints is None:
+        yield "arm.joints not given"
+        return
+    mine = {joint.name: joint for joint in profile.arm.joints}
+    if list(mine) != [joint.name for joint in base.arm.joints]:
+        yield f"arm.joints {', '.join(mine)} of another arm"
+        return
+    for theirs in base.arm.joints:
+        joint = mine[theirs.name]
+        if joint.low < theirs.low - 1e-9 or joint.high > theirs.high + 1e-9:
+            yield f"arm joint {joint.name} {joint.low:g}..{joint.high:g} against {theirs.low:g}..{theirs.high:g} rad"
+        if joint.rate > theirs.rate * LOOSE:
+            yield f"arm joint {joint.name} rate {joint.rate:g} against {theirs.rate:g} rad/s"

@@ -92,7 +92,7 @@ class HilSerlRobot:
 
     def observe(self, images: bool = True) -> Reading:
         """Return what the server says now; its numbers have no stamp, so they are as old as the question."""
-        now, position, rotation, hand = self._read()
+        now, position, rotation, hand, arm = self._read()
         if self._target is None:
             self._target = Target(position, rotation, np.clip(hand, 0.0, 1.0))
         pictures = {name: camera.read() for name, camera in self._cameras.items()} if images else {}
@@ -104,6 +104,7 @@ class HilSerlRobot:
             _copy(self._target),
             {name: image for name, (_, image) in pictures.items()},
             {name: stamp for name, (stamp, _) in pictures.items()},
+            arm,
         )
 
     def command(self, target: Target, *, deadline: float) -> Target:
@@ -130,7 +131,7 @@ class HilSerlRobot:
         if self._closed:
             return
         try:
-            _, position, rotation, hand = self._read()
+            _, position, rotation, hand, _ = self._read()
             self._go(position, rotation)
             if self._moves_gripper:
                 self._ask("move_gripper", {"gripper_pos": round(CLOSED * float(np.clip(hand[0], 0.0, 1.0)))})
@@ -144,12 +145,13 @@ class HilSerlRobot:
         self.hold()
         self._closed = True
 
-    def _read(self) -> tuple[float, F64, F64, F64]:
+    def _read(self) -> tuple[float, F64, F64, F64, F64 | None]:
         now = self._clock()
         try:
             state = json.loads(self._ask("getstate"))
             pose = np.array(state["pose"], np.float64)
             closed = 1.0 - float(state["gripper_pos"]) if self._moves_gripper else 0.0
+            arm = np.array(state["q"], np.float64) if "q" in state else None
             if pose.shape != (7,):
                 raise ValueError(f"a pose of shape {pose.shape}")
         except (ValueError, KeyError, TypeError) as error:
@@ -159,7 +161,7 @@ class HilSerlRobot:
                 "Is it HIL-SERL's franka_server.py?",
             ) from error
         rotation = matrix_of(pose[3:])
-        return now, pose[:3] + rotation @ self._tool, rotation, np.array([closed])
+        return now, pose[:3] + rotation @ self._tool, rotation, np.array([closed]), arm
 
     def _go(self, position: F64, rotation: F64) -> None:
         flange = position - rotation @ self._tool

@@ -114,9 +114,22 @@ class LeRobotRobot:
             self._target = Target(position, rotation, np.clip(hand, self.spec.low, self.spec.high))
             self._sent = joints
         pictures = {c.name: np.array(seen[c.name], np.uint8) for c in self.spec.cameras} if images else {}
-        return Reading(
-            now, position, rotation, hand, _copy(self._target), pictures, dict.fromkeys(pictures, now)
-        )
+        stamps, at = dict.fromkeys(pictures, now), np.radians(joints)
+        return Reading(now, position, rotation, hand, _copy(self._target), pictures, stamps, at)
+
+    def arm_along(self, positions: F64, rotations: F64) -> F64:
+        """Return joints [1 + K, N], rad: those sent last, then those along a way; NaN from where it cannot follow."""
+        if self._sent is None:
+            self.observe(images=False)
+        assert self._sent is not None
+        rows, sent = np.full((1 + len(positions), len(self._arm)), np.nan), self._sent
+        rows[0] = sent
+        for row, (position, rotation) in enumerate(zip(positions, rotations, strict=True), 1):
+            joints = self._joints(Target(position, rotation, np.zeros(0)), sent)
+            if joints is None:
+                break
+            rows[row] = sent = joints
+        return np.radians(rows)
 
     def command(self, target: Target, *, deadline: float) -> Target:
         """Send joints that bring the tool to a target; one that is late, nonsense or out of reach moves nothing."""
@@ -127,7 +140,7 @@ class LeRobotRobot:
             self.observe(images=False)
         assert self._target is not None
         if target.sound and self._clock() <= deadline:
-            joints = self._joints(target)
+            joints = self._joints(target, self._sent)
             if joints is not None:
                 hand = np.clip(target.hand, self.spec.low, self.spec.high)
                 self._send(joints, hand)
@@ -163,18 +176,18 @@ class LeRobotRobot:
         rotation = orthonormal(frame[:3, :3])
         return frame[:3, 3] + rotation @ self._tool, rotation
 
-    def _joints(self, target: Target) -> F64 | None:
-        """Return the joints, degrees, that reach a target from those sent last; None if there are none near."""
-        assert self._sent is not None
+    def _joints(self, target: Target, sent: F64 | None) -> F64 | None:
+        """Return the joints, degrees, that reach a target from those sent before; None if there are none near."""
+        assert sent is not None
         wanted = np.eye(4)
         wanted[:3, :3], wanted[:3, 3] = target.rotation, target.position - target.rotation @ self._tool
-        joints = self._sent
+        joints = sent
         for _ in range(SOLVES):
             joints = np.asarray(self._kinematics.inverse_kinematics(joints, wanted), np.float64)
             position, rotation = self._pose(joints)
             off = np.linalg.norm(position - target.position)
             if off <= NEAR_M and np.linalg.norm(vector_of(rotation @ target.rotation.T)) <= NEAR_RAD:
-                step = float(np.abs(joints - self._sent).max())
+                step = float(np.abs(joints - sent).max())
                 if step <= self._largest_step:
                     return joints
                 LOGGER.warning("%s: a joint would jump by %.0f degrees; not sent", self.spec.name, step)

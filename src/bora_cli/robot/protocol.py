@@ -12,7 +12,7 @@ something was measured, not when it was read or sent.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,7 @@ class Reading:
     t: s, stamp of the oldest measurement among position, rotation and hand.  position: float64 [3], m, and rotation:
     float64 [3, 3], measured tool in base.  hand: float64 [J], rad, measured.  target: the one in force, i.e. accepted
     last.  images: camera -> uint8 [H, W, 3], RGB, none unless asked for.  stamps: camera -> s, of these images.
+    arm: float64 [N], rad, measured joints of the arm in the order of the profile's `arm.joints`; None: not told.
     """
 
     t: float
@@ -127,6 +128,7 @@ class Reading:
     target: Target
     images: dict[str, U8] = field(default_factory=dict)
     stamps: dict[str, float] = field(default_factory=dict)
+    arm: F64 | None = None
 
 
 class Robot(Protocol):
@@ -162,6 +164,19 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Hold and let go of the devices.  May be called twice."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A robot that can say which joints its arm would be sent; what more a driver that computes them may offer."""
+
+    def arm_along(self, positions: F64, rotations: F64) -> F64:
+        """Return joints, float64 [1 + K, N], rad: those in force, then those along a way of the tool, without moving.
+
+        positions: [K, 3], m, rotations: [K, 3, 3], tool in base, one per tick from the next one on.  The same way gives
+        the same joints.  NaN from where on the arm cannot follow.
+        """
+        ...
 
 
 def require_joints(target: Target, spec: RobotSpec) -> None:

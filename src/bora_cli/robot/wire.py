@@ -194,6 +194,7 @@ def pack_reading(reading: Reading, now: float) -> bytes:
     arrays: Arrays = {"position": reading.position, "rotation": reading.rotation, "hand": reading.hand}
     arrays |= _target_arrays(reading.target, "target_")
     arrays |= {f"image_{name}": image for name, image in reading.images.items()}
+    arrays |= {} if reading.arm is None else {"arm": reading.arm}
     return pack({"now": now, "t": reading.t, "stamps": reading.stamps}, arrays)
 
 
@@ -211,6 +212,7 @@ def unpack_reading(body: bytes, offset: float) -> Reading:
             target=target,
             images={name: arrays[f"image_{name}"] for name in stamps},
             stamps=stamps,
+            arm=arrays.get("arm"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WireError(f"A reading came without {error}.") from error

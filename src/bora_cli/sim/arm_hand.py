@@ -204,6 +204,13 @@ class ArmKinematics:
             joints = np.minimum(np.maximum(joints + step, self._low), self._high)
         return joints
 
+    def along(self, joints: F64, positions: F64, rotations: F64) -> F64:
+        """Return joints [1 + K, 7], rad: those given, then what `solve` makes of a way, [K, 3] m and [K, 3, 3]."""
+        rows = [joints]
+        for position, rotation in zip(positions, rotations, strict=True):
+            rows.append(self.solve(rows[-1], position, rotation))
+        return np.stack(rows)
+
 
 def _add_hand(palm: Any) -> None:
     _add_visual(

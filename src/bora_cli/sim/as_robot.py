@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bora_cli.robot.frames import vector_of
 from bora_cli.robot.protocol import CameraSpec, Reading, RobotSpec, Target, require_joints
+from bora_cli.sim.arm_hand import ArmKinematics
 from bora_cli.sim.simulation import CAMERAS, Simulation
+
+F64 = NDArray[np.float64]
 
 
 class SimRobot:
@@ -29,6 +33,7 @@ class SimRobot:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sim = sim
+        self._kinematics = ArmKinematics()
         self._scene_seed = scene_seed
         self._clock = clock
         sim.prepare(scene_seed)  # a robot can be looked at before it is reset
@@ -62,7 +67,12 @@ class SimRobot:
             target=self._in_force(),
             images=seen.images,
             stamps=dict.fromkeys(seen.images, now),
+            arm=truth.arm,
         )
+
+    def arm_along(self, positions: F64, rotations: F64) -> F64:
+        """Return the joints that the arm is told to hold, and those along a way of the tool, [1 + K, 7] rad."""
+        return self._kinematics.along(self._sim.privileged().arm_command, positions, rotations)
 
     def command(self, target: Target, *, deadline: float) -> Target:
         """Step the simulation towards a target, by as much as one tick allows."""

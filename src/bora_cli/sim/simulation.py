@@ -219,6 +219,8 @@ class Simulation:
             touching=self._touching(),
             success=self._held >= self._rules.hold_ticks,
             drift=self._bias.copy(),
+            arm=self.data.qpos[:7].copy(),
+            arm_command=self._joints.copy(),
             decoy=self._rules.decoy(self.data),
         )
 

@@ -33,6 +33,7 @@ class Privileged:
     to the scene camera.  progress: share of the success condition.  drift: [3] m, how far the execution gap
     moves the tool per tick beyond the command; a person sees it on the moving hand.  Under a latency
     commanded_* and hand_command say where the commands given so far will lead: a person knows what he did.
+    arm, arm_command: [7] rad, measured joints of the arm, and those it is told to hold.
     """
 
     task: str
@@ -52,6 +53,8 @@ class Privileged:
     touching: bool
     success: bool
     drift: F64
+    arm: F64
+    arm_command: F64
     decoy: tuple[F64, float] | None = None
 
 
