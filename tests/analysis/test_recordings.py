@@ -23,7 +23,7 @@ from bora_cli.errors import CheckpointError, ConfigError, DataError, SchemaMisma
 from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
 from bora_cli.sim.limits import STATE_NAMES, action_spec
 from bora_cli.train.buffer import load_buffer
-from bora_cli.types import ActionSpec
+from bora_cli.types import ActionSpec, Controller
 from toy_world import CAMERAS, toy_dataset, toy_demonstrations
 
 
@@ -51,6 +51,18 @@ def test_tokens_are_those_that_training_sees(trained: Trained, toy_demos: Path) 
         theirs = getattr(plain.windows, column.name)
         assert mine.dtype == theirs.dtype
         assert (mine == theirs).all()
+
+
+def test_an_episode_in_which_nobody_drove_has_no_windows(trained: Trained, tmp_path: Path) -> None:
+    held_still, driven = toy_demonstrations(2)
+    held_still.controller[:] = Controller.HELD
+    root = toy_dataset(tmp_path / "d", [held_still, driven, held_still]).root
+    recordings = load_recordings([root], trained, trained.load_backbone(), gamma=0.97)
+    assert set(recordings.windows.episode) == {1}
+    assert len(recordings.first) == 4
+    some = recordings.take(np.array([4, 2]))
+    assert some.t.tolist() == [4, 2]
+    assert (some.action == recordings.windows.action[[4, 2]]).all()
 
 
 def test_episodes_are_read_when_they_are_asked_for(trained: Trained, toy_demos: Path, tmp_path: Path) -> None:

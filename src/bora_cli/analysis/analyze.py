@@ -22,7 +22,7 @@ from bora_cli.analysis.critic_tests import action_sensitivity, bad_chunks, diffe
 from bora_cli.analysis.folder import write_folder
 from bora_cli.analysis.html import write_page
 from bora_cli.analysis.occlusion import Masked, occlude, occlusion_scores
-from bora_cli.analysis.ope import condition_of, measured, ope_summary, predicted
+from bora_cli.analysis.ope import Measured, condition_of, measured, ope_summary, predicted
 from bora_cli.analysis.part_files import box_masks, file_masks
 from bora_cli.analysis.recordings import Recordings, load_recordings, open_recordings
 from bora_cli.analysis.scorers import Scorer, scorer_of
@@ -31,12 +31,12 @@ from bora_cli.analysis.swaps import pictured_swaps
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.traces import EpisodeTrace, autonomous, build_traces
 from bora_cli.analysis.value_tests import calibration
-from bora_cli.checkpoint import load_trained
+from bora_cli.checkpoint import Trained, load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import directory_written, write_json
 from bora_cli.data.windows import discounted_returns
 from bora_cli.errors import BoraError, CheckpointError
-from bora_cli.evaluate.futures import successor_of
+from bora_cli.evaluate.futures import Successor, successor_of
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
 from bora_cli.types import U8
@@ -88,18 +88,9 @@ def analyze(
     if trained.critic is None and trained.decoupled is None:
         raise CheckpointError(f"{checkpoint} has no critic.", "Train one with `bora train bora`.")
     gamma = float(trained.provenance.get("gamma", 0.97))
-    datasets = open_recordings(data, trained)  # what is wrong with them is told before anything is encoded
-    rows = [row for dataset in datasets for row in dataset.rows()]
-    if boxes:
-        box_masks(boxes, trained.spec.cameras, datasets[0].image_size, 0)
-    if masks is not None:
-        ticks, none = sum(row.length for row in rows), np.zeros(0, np.int64)
-        file_masks(masks, trained.spec.cameras, datasets[0].image_size, none, ticks)
-    near = [checkpoint, *data]
-    goes_on = (
-        successor_of([r for r in rows if not r.human_ticks], then, near=near) if counterfactual else None
+    goes_on, policies = _checked(
+        trained, checkpoint, data, masks, boxes, then if counterfactual else None, ope
     )
-    policies = measured(ope, condition_of(rows), near=near) if ope else []
     backbone = trained.load_backbone()
     recordings = load_recordings(data, trained, backbone, gamma=gamma, progress=progress)
     scorer = scorer_of(trained, backbone, recordings)
@@ -235,6 +226,32 @@ def thumbnails(
     return frames
 
 
+def _checked(
+    trained: Trained,
+    checkpoint: Path,
+    data: Sequence[Path],
+    masks: Path | None,
+    boxes: Sequence[str],
+    then: str | None,
+    ope: Sequence[Path],
+) -> tuple[Successor | None, list[Measured]]:
+    """Tell what is wrong with what `analyze` got before anything is encoded; return who goes on, and whom to rank.
+
+    then: None where nobody has to go on.
+    """
+    datasets = open_recordings(data, trained)
+    rows = [row for dataset in datasets for row in dataset.rows()]
+    if boxes:
+        box_masks(boxes, trained.spec.cameras, datasets[0].image_size, 0)
+    if masks is not None:
+        ticks, none = sum(row.length for row in rows), np.zeros(0, np.int64)
+        file_masks(masks, trained.spec.cameras, datasets[0].image_size, none, ticks)
+    near = [checkpoint, *data]
+    alone = [r for r in rows if not r.human_ticks]
+    goes_on = None if then is None else successor_of(alone, then, near=near)
+    return goes_on, measured(ope, condition_of(rows), near=near) if ope else []
+
+
 def _traces(recordings: Recordings, scorer: Scorer, gamma: float) -> Iterator[EpisodeTrace]:
     """Yield the critic's outputs along every episode.  q of a tick without a window (the last one) is NaN."""
     first = recordings.first
@@ -271,7 +288,7 @@ def _swap(recordings: Recordings, scorer: Scorer, rng: np.random.Generator) -> t
     found = np.flatnonzero(chosen if len(np.unique(w.episode[chosen])) > 1 else full)
     if len(found) > SWAPPED:
         found = np.sort(stream("swap states").permutation(found)[:SWAPPED])
-    good = w.take(found)
+    good = recordings.take(found)
     rows = recordings.first[good.episode] + good.t
     spec = scorer.spec
     bad = {k: c for k, c in bad_chunks(good.action, good.episode, spec, rng=rng).items()}

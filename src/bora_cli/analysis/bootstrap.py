@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 F64 = NDArray[np.float64]
 
+CELLS = 2**20
+"""Numbers of an array [resamples, episodes] that are computed at once, so that memory is bounded."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -21,9 +24,22 @@ class Estimate:
     n: int
 
 
-def episode_counts(episodes: int, resamples: int, rng: np.random.Generator) -> F64:
-    """Draw as many episodes with replacement, `resamples` times; return how often each came, [R, E]."""
-    return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples).astype(np.float64)
+def episode_counts(episodes: int, resamples: int, rng: np.random.Generator) -> NDArray[np.unsignedinteger]:
+    """Draw as many episodes with replacement, `resamples` times; return how often each came, [R, E].
+
+    The smallest type that can count so far; make floats of some rows at a time (`row_blocks`).
+    """
+    counts = np.empty((resamples, episodes), np.min_scalar_type(episodes))
+    for rows in row_blocks(resamples, episodes):
+        size = len(range(*rows.indices(resamples)))
+        counts[rows] = rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=size)
+    return counts
+
+
+def row_blocks(rows: int, width: int) -> list[slice]:
+    """Return slices that cover `rows` rows of some width, each with at most CELLS numbers or one row."""
+    step = max(1, CELLS // max(1, width))
+    return [slice(i, i + step) for i in range(0, rows, step)]
 
 
 def interval(samples: F64) -> tuple[float, float]:
@@ -42,9 +58,12 @@ def ratio_estimate(
 
     sums, counts: [E] per episode, so that the ratio is a mean over ticks in which long episodes weigh more.
     """
-    w = episode_counts(sums.size, resamples, rng)
-    with np.errstate(invalid="ignore"):
-        samples = (w @ sums) / (w @ counts)
+    counted = episode_counts(sums.size, resamples, rng)
+    samples = np.empty(resamples)
+    for rows in row_blocks(resamples, sums.size):
+        w = counted[rows].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            samples[rows] = (w @ sums) / (w @ counts)
     return Estimate(float(sums.sum() / counts.sum()), *interval(samples), int((counts > 0).sum())), samples
 
 

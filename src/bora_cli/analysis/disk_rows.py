@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+FEW = 256
+"""Rows that are copied before the pages around them are given back."""
+
 
 class DiskRows:
     """Rows of one shape and type in the folder for temporary files; they disappear with this object.
 
-    Memory holds what is being looked at: `read` maps the file anew each time, and the pages that were touched are
-    given back with the array that it returned.
+    Memory holds what is being looked at: the file is mapped anew each time, and the pages that were touched (with
+    their neighbours) are given back with the array.
     """
 
     def __init__(self) -> None:
@@ -44,7 +47,15 @@ class DiskRows:
 
     def read(self) -> NDArray[Any]:
         """Return all rows [n, ...], mapped; changes stay in memory.  Keep copies of some rows, not the array."""
-        if self._row is None or not self._count:
-            dtype, shape = self._row or (np.dtype(np.float32), ())
+        dtype, shape = self._row or (np.dtype(np.float32), ())
+        if not self._count:
             return np.empty((0, *shape), dtype)
-        return np.asarray(np.memmap(self._file, self._row[0], "c", shape=(self._count, *self._row[1])))
+        return np.asarray(np.memmap(self._file, dtype, "c", shape=(self._count, *shape)))
+
+    def take(self, which: NDArray[np.int64]) -> NDArray[Any]:
+        """Return copies of some rows, [n, ...].  which: [n]."""
+        dtype, shape = self._row or (np.dtype(np.float32), ())
+        out = np.empty((len(which), *shape), dtype)
+        for at in range(0, len(which), FEW):
+            out[at : at + FEW] = self.read()[which[at : at + FEW]]
+        return out

@@ -75,17 +75,20 @@ def early_warning(
 def _scores(traces: pl.DataFrame) -> tuple[list[F64], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """Return per episode how far V was below the successes' for WAIT ticks in a row, [T] each, and the outcomes."""
     curves, outcome = [], []
-    for part in traces.partition_by("episode", maintain_order=True):
+    for part in traces.select("episode", "v", "success").partition_by("episode", maintain_order=True):
         curves.append(part["v"].to_numpy().astype(np.float64))
         outcome.append(bool(part["success"][0]))
     success = np.array(outcome, bool)
     half = np.zeros(len(curves), int)
     for value in (True, False):  # each half gets its share of both outcomes
         half[success == value] = np.arange((success == value).sum()) % 2
+    longest = max(map(len, curves))
+    normal = [  # for either half what the other one shows
+        reference([c for j, c in enumerate(curves) if success[j] and half[j] != h], longest) for h in (0, 1)
+    ]
     scores = []
-    for i, v in enumerate(curves):
-        others = [c for j, c in enumerate(curves) if success[j] and half[j] != half[i]]
-        below = reference(others, len(v)) - v
+    for h, v in zip(half, curves, strict=True):
+        below = normal[h][: len(v)] - v
         padded = np.concatenate([np.full(WAIT - 1, -np.inf), below])
         scores.append(np.lib.stride_tricks.sliding_window_view(padded, WAIT).min(1))
     return scores, success

@@ -275,7 +275,7 @@ def _auroc(score: NDArray[np.float64], success: NDArray[np.bool_], rng: np.rando
     """Return the AUROC of a score per episode; the bootstrap draws successes and failures separately."""
     good, bad = score[success], score[~success]
     wins = (good[:, None] > bad) + 0.5 * (good[:, None] == bad)
-    a, b = episode_counts(len(good), 1000, rng), episode_counts(len(bad), 1000, rng)
+    a, b = (episode_counts(len(x), 1000, rng).astype(np.float64) for x in (good, bad))
     samples = ((a @ wins) * b).sum(1) / (len(good) * len(bad))
     return Estimate(float(wins.mean()), *interval(samples), len(score))
 

@@ -94,13 +94,18 @@ class Recordings:
         """All windows, on disk: what is read of them stays in memory as long as this object."""
         return Windows(**{name: rows.read() for name, rows in self.columns.items()})
 
+    def take(self, which: NDArray[np.int64]) -> Windows:
+        """Return some windows.  which: [n]."""
+        columns = {name: rows.take(which) for name, rows in self.columns.items()}
+        return Windows(**columns)
+
     def seen(self, rows: NDArray[np.int64]) -> Tensor:
         """Return what the critic sees at some ticks.  rows: [n]."""
-        return torch.from_numpy(self.looks.read()[rows])
+        return torch.from_numpy(self.looks.take(rows))
 
     def state(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the robot's state at some ticks, float32 [n, S], physical.  rows: [n]."""
-        return torch.from_numpy(self.states.read()[rows])
+        return torch.from_numpy(self.states.take(rows))
 
 
 def open_recordings(paths: Sequence[Path], trained: Trained) -> list[Dataset]:

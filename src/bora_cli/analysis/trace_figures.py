@@ -177,8 +177,11 @@ def _one(traces: pl.DataFrame, episode: int) -> pl.DataFrame:
 def _curves(traces: pl.DataFrame, success: bool, grid: int) -> F64:
     """Interpolate V of every episode of one outcome onto normalised time, [episodes, grid]."""
     at = np.linspace(0, 1, grid)
-    chosen = traces.filter(pl.col("success") == success).partition_by("episode", maintain_order=True)
-    rows = [np.interp(at, g["t_norm"].to_numpy(), g["v"].to_numpy()) for g in chosen]
+    chosen = traces.filter(pl.col("success") == success).select("episode", "t_norm", "v")
+    rows = [
+        np.interp(at, g["t_norm"].to_numpy(), g["v"].to_numpy())
+        for g in chosen.partition_by("episode", maintain_order=True)
+    ]
     return np.array(rows, np.float64).reshape(-1, grid)
 
 

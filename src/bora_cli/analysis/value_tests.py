@@ -20,6 +20,7 @@ from bora_cli.analysis.bootstrap import (
     episode_counts,
     interval,
     ratio_estimate,
+    row_blocks,
 )
 from bora_cli.analysis.critic_summary import AurocPoint, EffectPoint
 from bora_cli.analysis.traces import check_traces, outcomes
@@ -112,12 +113,28 @@ def auroc_over_time(
             points.append(AurocPoint(float(t), n, None, None, None))
             continue
         pos, neg = column[success][has_pos], column[~success][has_neg]
-        wins = (pos[:, None] > neg) + 0.5 * (pos[:, None] == neg)
-        wp, wn = w_pos[:, has_pos], w_neg[:, has_neg]
-        with np.errstate(invalid="ignore"):
-            samples = ((wp @ wins) * wn).sum(1) / (wp.sum(1) * wn.sum(1))
-        points.append(AurocPoint(float(t), n, float(wins.mean()), *interval(samples)))
+        value, samples = _drawn_auroc(pos, neg, w_pos[:, has_pos], w_neg[:, has_neg])
+        points.append(AurocPoint(float(t), n, value, *interval(samples)))
     return points
+
+
+def _drawn_auroc(
+    pos: F64, neg: F64, w_pos: NDArray[np.unsignedinteger], w_neg: NDArray[np.unsignedinteger]
+) -> tuple[float, F64]:
+    """Return the AUROC of scores [P] against [N], and of R draws of them.  w_pos, w_neg: [R, P] and [R, N], counts.
+
+    The sum over pairs is one over positives of the weight of the negatives below (`below`, ties half).
+    """
+    order = np.argsort(neg)
+    left, right = (np.searchsorted(neg[order], pos, side) for side in ("left", "right"))
+    samples = np.empty(len(w_pos))
+    for rows in row_blocks(len(w_pos), pos.size + neg.size):
+        wp, wn = w_pos[rows].astype(np.float64), w_neg[rows][:, order].astype(np.float64)
+        below = np.concatenate([np.zeros((len(wn), 1)), np.cumsum(wn, axis=1)], axis=1)
+        wins = (wp * (below[:, left] + below[:, right])).sum(1) / 2
+        with np.errstate(invalid="ignore"):
+            samples[rows] = wins / (wp.sum(1) * wn.sum(1))
+    return float((left + right).sum() / (2 * pos.size * neg.size)), samples
 
 
 def first_above(points: list[AurocPoint], level: float = 0.8) -> float | None:
@@ -150,7 +167,9 @@ def separation(
     own = [np.ones((1, int(m.sum()))) for m in (success, ~success)]
     drawn = [episode_counts(int(m.sum()), resamples, rng) for m in (success, ~success)]
     value, gap = _effects(means, success, own)
-    samples, gaps = _effects(means, success, drawn)
+    samples, gaps = np.empty((resamples, bins)), np.empty(resamples)
+    for rows in row_blocks(resamples, success.size):
+        samples[rows], gaps[rows] = _effects(means, success, [w[rows].astype(np.float64) for w in drawn])
     points = []
     for j, t in enumerate(centres):
         d = float(value[0, j])
@@ -223,7 +242,7 @@ def late_drop(traces: pl.DataFrame, *, threshold: float = 0.2, success: bool = F
 
 
 def _curves(traces: pl.DataFrame, *, success: bool) -> list[F64]:
-    chosen = traces.filter(pl.col("success") == success)
+    chosen = traces.filter(pl.col("success") == success).select("episode", "v")
     return [g["v"].to_numpy().astype(np.float64) for g in chosen.partition_by("episode", maintain_order=True)]
 
 
