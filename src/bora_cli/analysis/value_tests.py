@@ -113,12 +113,12 @@ def auroc_over_time(
             points.append(AurocPoint(float(t), n, None, None, None))
             continue
         pos, neg = column[success][has_pos], column[~success][has_neg]
-        value, samples = _drawn_auroc(pos, neg, w_pos[:, has_pos], w_neg[:, has_neg])
+        value, samples = drawn_auroc(pos, neg, w_pos[:, has_pos], w_neg[:, has_neg])
         points.append(AurocPoint(float(t), n, value, *interval(samples)))
     return points
 
 
-def _drawn_auroc(
+def drawn_auroc(
     pos: F64, neg: F64, w_pos: NDArray[np.unsignedinteger], w_neg: NDArray[np.unsignedinteger]
 ) -> tuple[float, F64]:
     """Return the AUROC of scores [P] against [N], and of R draws of them.  w_pos, w_neg: [R, P] and [R, N], counts.
