@@ -10,9 +10,12 @@ stand-ins of a few lines: what they learn is not what is tried here.
 
 Most episodes get one fault: the device is lost while its wearer drives, images stop, the robot falls silent, its driver
 raises or measures what is not a number, the disk is full, the actor is killed (acting, or recording), the learner is
-killed.  Audited: every acknowledged episode is in the dataset as it was, which is whole; the robot stood still where it
-had to and never left its limits; what moved is what was recorded; every fault is in a log.  A run that is interrupted
-goes on.  Exit code 1 if anything is missing.
+killed.  Audited: every acknowledged episode is in the dataset as it was, once, and that is whole; the robot stood still
+where it had to and never left its limits, those of its arm's joints among them; what moved is what was recorded; every
+planned fault befell and is in a log.  A run that is interrupted goes on.
+
+Exit code 0 if the audit found nothing.  Anything that was lost, or moved and should not, a fault without a trace, or a
+process that cannot be kept alive: exit code 1, and `problems` says which.
 """
 
 from __future__ import annotations
@@ -71,6 +74,10 @@ SEEN = {
     "learner killed": r"learner ended with -9",
 }
 """What the log has to say between the fault and the beginning of the next episode; a lost device is in the dataset."""
+STANDS = ("device lost", "images stop", "robot silent")
+"""Faults after which the robot has to be at rest."""
+RESTARTS = 20
+"""How often a process may end by itself beside the faults that end it."""
 
 
 def act(out: Path, episodes: int, seed: int) -> None:
@@ -163,6 +170,7 @@ def supervise(out: Path, episodes: int, seed: int) -> None:
     running = {name: child(*role) for name, role in roles.items()}
     log = out / "events.log"
     killed = len(re.findall(SEEN["learner killed"], log.read_text()))
+    left = episodes + RESTARTS
     try:
         while True:
             for name, role in roles.items():
@@ -173,6 +181,11 @@ def supervise(out: Path, episodes: int, seed: int) -> None:
                 LOG.info("%s ended with %d", name, code)
                 if name == "actor" and code == 0:
                     del running[name]
+                    return
+                left -= 1
+                if left < 0:
+                    del running[name]
+                    LOG.error("%s cannot be kept alive", name)
                     return
                 running[name] = child(*role)
             if asked_kills(out) > killed:
@@ -199,7 +212,12 @@ def audit(out: Path, episodes: int, seed: int) -> dict[str, Any]:
     if len(dataset) != episodes:
         problems.append(f"{len(dataset)} episodes; expected {episodes}")
     versions = []
+    twice = Counter(line["episode"] for line in acknowledged)
+    problems += [f"episode {episode} was recorded {n} times" for episode, n in twice.items() if n > 1]
     for line in acknowledged:
+        if line["episode"] >= len(dataset):
+            problems.append(f"episode {line['episode']} was acknowledged, and is not there")
+            continue
         episode = dataset.episode(line["episode"], images=False)
         if (len(episode), float(episode.action.sum())) != (line["ticks"], line["sum"]):
             problems.append(f"episode {line['episode']} is not what was acknowledged")
@@ -216,7 +234,9 @@ def audit(out: Path, episodes: int, seed: int) -> dict[str, Any]:
         text[int(number)] += 1
     for line in injected:
         where, fault = line["episode"], line["fault"]
-        if fault == "device lost":
+        if where >= len(dataset):
+            seen = False
+        elif fault == "device lost":
             seen = bool((dataset.episode(where, images=False).phase == Phase.HELD).any())
         elif fault == "learner killed":
             seen = re.search(SEEN[fault], said[where] + said.get(where + 1, "")) is not None
@@ -225,6 +245,13 @@ def audit(out: Path, episodes: int, seed: int) -> dict[str, Any]:
         if not seen:
             problems.append(f"no trace of '{fault}' in episode {where}")
     planned = [Plan.of(seed, i).fault for i in range(episodes)]
+    befell = {(line["episode"], line["fault"]) for line in injected}
+    problems += [
+        f"'{f}' never befell episode {i}" for i, f in enumerate(planned) if f and (i, f) not in befell
+    ]
+    stood = sum(line["stood"] for line in acknowledged)
+    if not stood and any(fault in STANDS for fault in planned):
+        problems.append("no command came where the robot had to stand still")
     return {
         "ok": not problems,
         "problems": problems,
@@ -232,7 +259,7 @@ def audit(out: Path, episodes: int, seed: int) -> dict[str, Any]:
         "acknowledged": len(acknowledged),
         "ticks": dataset.ticks,
         "commands_judged": sum(line["commands"] for line in acknowledged),
-        "commands_that_had_to_stand_still": sum(line["stood"] for line in acknowledged),
+        "commands_that_had_to_stand_still": stood,
         "injected": dict(Counter(line["fault"] for line in injected)),
         "planned": dict(Counter(fault for fault in planned if fault)),
         "beginnings": int(sum(text.values())),
