@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_robot_session import PROFILE, Desk, Puller, driver, simulated
 
+from bora_cli.analysis.live import read_live
 from bora_cli.checkpoint import load_trained
+from bora_cli.cli.console import totals
+from bora_cli.control.alarm import Alarm
+from bora_cli.control.telemetry import LIVE
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
@@ -79,3 +84,25 @@ def test_without_takeovers_nothing_is_learned_and_nothing_released(toy_policy: P
     assert (result["rounds"][0]["released"], result["rounds"][0]["release_n"]) == (False, 0)
     assert load_trained(Path(result["policy"])).lam == 0.0
     assert result["warnings"][-1] == "nothing learned: 0 takeovers, 1 is needed; the policy is unchanged"
+
+
+def test_a_round_on_a_robot_can_be_watched_and_calls_for_help(toy_policy: Path, tmp_path: Path) -> None:
+    """The console reads what the loop tells while somebody helps; nothing of a blind test, which lambda would spoil."""
+    out, never_well = tmp_path / "run", Alarm((1e6,), 0.0, 2, 0.05, 0.5, None)
+    result, desk = run(toy_policy, out, "yyynny", alarm=never_well)
+    assert not result["stopped"]
+    told = [json.loads(line) for line in (out / LIVE).read_text().splitlines()]
+    assert {record["number"] for record in told} == {1, 2}
+    assert {(record["of"], record["round"]) for record in told} == {(2, 1)}
+    assert {record["lam"] for record in told} == {0.0}
+    assert all(np.isfinite([record["v"], record["q"]]).all() for record in told)
+    assert any(record["alarm"] for record in told)
+    assert {"late_ms", "late_ticks", "device_age_s", "trouble", "phase", "drives", "hz"} <= set(told[0])
+    called = [line for scene in desk.scenes for line in scene.lines if "THE CRITIC FORESEES FAILURE" in line]
+    assert called
+    assert all("round 1, episode" in line for line in called)
+    watched = totals(read_live(out))
+    assert (watched["episodes"], watched["rounds_finished"], watched["done"]) == (2, 1, True)
+    assert watched["human_share"] == pytest.approx(result["rounds"][0]["human_share"])
+    with pytest.raises(ConfigError, match="holds another online run \\(alarm "):
+        run(toy_policy, out, "", alarm=Alarm((1.0,), 0.0, 2, 0.05, 0.5, None))

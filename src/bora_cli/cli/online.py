@@ -139,7 +139,7 @@ def command(
             data=data or None,
             profile=profile,
             crew=crew,
-            alarm=_alarm(alarm, checkpoint),
+            alarm=alarm_from(alarm, checkpoint),
             role=cast('Literal["both", "actor", "learner"]', role),
             wait=_waiting(ui),
             workers=pool,
@@ -198,7 +198,7 @@ def _waiting(ui: Ui) -> Callable[[str], None]:
     return wait
 
 
-def _alarm(report: str | None, checkpoint: Path) -> Any:
+def alarm_from(report: str | None, checkpoint: Path) -> Any:
     """Return the alarm that an analysis of this policy allows, None without one.
 
     report: folder of `bora analyze`; behind an "@" the share of successes in which it may ring, 0.05 otherwise.

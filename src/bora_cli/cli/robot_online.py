@@ -10,6 +10,7 @@ import typer
 from bora_cli.cli import devices as d
 from bora_cli.cli import options as o
 from bora_cli.cli import robot_session as r
+from bora_cli.cli.online import alarm_from
 
 METHODS = ("bora", "bc_interventions")
 
@@ -40,6 +41,9 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of learning and test.")] = 0,
     window: Annotated[str, typer.Option(metavar="NAME", help="tk or none.")] = "tk",
+    alarm: Annotated[
+        str | None, typer.Option(metavar="REPORT", help="Call for help: docs/online.md.", show_default=False)
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Help a policy on a robot, let it learn, and test blindly if it got better."""
@@ -49,10 +53,11 @@ def command(
     where = r.Where(robot, token_file, driver, profile, out / "flights" if driver else Path("flights"))
     r.require_sane(window, limit)
     from bora_cli.data.files import claimed
+    from bora_cli.input.key_file import KEYS
     from bora_cli.train.on_robot import Place, rounds_on_robot
 
     ui = o.ui_of(ctx)
-    seat = r.Place(window, None, None, device or ["keyboard"], ui.quiet)
+    seat = r.Place(window, None, None, device or ["keyboard"], ui.quiet, out / KEYS)
     with claimed(out), r.station(where, seat) as (guarded, hardware, person), ui.progress() as progress:
         result = rounds_on_robot(
             checkpoint,
@@ -67,6 +72,7 @@ def command(
             method=cast('Literal["bora", "bc_interventions"]', method),
             residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
             data=data or None,
+            alarm=alarm_from(alarm, checkpoint),
             progress=progress,
         )
     for warning in result["warnings"]:

@@ -87,13 +87,14 @@ class Where:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the person sits."""
+    """Where the person sits.  keys: file of the keys that are pressed at `bora console`; None hears none."""
 
     window: str
     hand: Path | None
     udp_token: Path | None
     devices: Sequence[str]
     quiet: bool
+    keys: Path | None = None
 
 
 def require_sane(window: str, limit: float, image_size: int = 64) -> None:
@@ -231,9 +232,10 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
 
     No robot is connected with an unfit profile, or without the window that was asked for.
     """
-    from bora_cli.cli.desk import TerminalDesk, WindowDesk
+    from bora_cli.cli.desk import SharedDesk, TerminalDesk, WindowDesk
     from bora_cli.evaluate.teleoperate import SESSION_HELP
     from bora_cli.evaluate.teleoperate import Driver as Seat
+    from bora_cli.input.key_file import KeyFile
     from bora_cli.input.keyboard import HELP, Keyboard
     from bora_cli.input.synergies import load_synergies
     from bora_cli.profiles import load_profile, require_fit
@@ -249,11 +251,13 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
         desk,
         closing(connected(where, hardware)) as robot,
         d.opened(place.devices, keyboard, hardware, place.udp_token) as opened,
+        nullcontext() if place.keys is None else closing(KeyFile(place.keys)) as elsewhere,
     ):
+        shared = desk if elsewhere is None else SharedDesk(desk, elsewhere)
         yield (
             robot,
             hardware,
-            Seat(desk, keyboard, opened, time.monotonic, time.sleep, synergies=synergies),
+            Seat(shared, keyboard, opened, time.monotonic, time.sleep, synergies=synergies),
         )
 
 

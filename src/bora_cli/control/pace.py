@@ -68,6 +68,16 @@ class Pacer:
         return late
 
     @property
+    def missed(self) -> int:
+        """Whole periods that were left out so far."""
+        return self._missed
+
+    @property
+    def behind(self) -> float:
+        """By how many seconds the last deadline was missed."""
+        return self._late[-1] if self._late else 0.0
+
+    @property
     def punctuality(self) -> Punctuality:
         """How late the ticks of the last hour were."""
         late = np.array(self._late or [0.0]) * 1e3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
 from bora_cli.seeds import stream
 from bora_cli.types import Episode, Observation
+
+if TYPE_CHECKING:
+    from bora_cli.evaluate.monitor import Monitor
 
 ENDS = (SUCCESS, FAILURE, DISCARD, STOP)
 
@@ -65,12 +68,15 @@ class RobotJob:
 class Part:
     """What is special about one episode: who acts, where it stands in a run, and what its record says besides.
 
-    policy: without one the person demonstrates.  title: shown to the person.
+    policy: without one the person demonstrates.  title: shown to the person.  monitor: looks on while its policy acts;
+    its alarm calls the person, and those at the console hear from it.  place: number of the episode, and of how many.
     """
 
     policy: Policy | None = None
     title: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    monitor: Monitor | None = None
+    place: tuple[int, int] = (0, 0)
 
 
 class RobotSession:
@@ -143,7 +149,7 @@ class RobotSession:
             self.rig.hold()
 
     def _play(self) -> Episode:
-        index, missed = self._done, self.rig.pacer.punctuality.missed
+        index, missed = self._done, self.rig.pacer.missed
         self._order, self._waiting, self._ticks = "", False, 0
         policy = self._part.policy
         meta = {**asdict(self.job), "renderer": self.rig.backend, **self._part.facts}
@@ -165,13 +171,37 @@ class RobotSession:
                     watcher=self.person.watch() if helped else None,
                     operator=self.person if helped else None,
                     images=images,
+                    on_tick=self._monitor(index),
                 )
         finally:
             self._waiting = True
         self.tally.ticks += len(episode)
-        missed = self.rig.pacer.punctuality.missed - missed
+        missed = self.rig.pacer.missed - missed
         self.tally.late += missed
         return replace(episode, meta={**episode.meta, "missed_ticks": missed})
+
+    def _monitor(self, index: int) -> Monitor | None:
+        """Return what looks on during this episode, told that it begins; None where nothing does."""
+        monitor, (number, of) = self._part.monitor, self._part.place
+        if monitor is not None:
+            where = {key: self._part.facts[key] for key in ("round",) if key in self._part.facts}
+            monitor.begin(self._beside, number=number, of=of, scene=index, **where)
+        return monitor
+
+    @property
+    def _rings(self) -> bool:
+        bell = self._part.monitor.bell if self._part.monitor is not None else None
+        return bell is not None and bell.rings and not self._waiting
+
+    def _beside(self) -> dict[str, Any]:
+        """Return what only somebody at the desk knows, for those who look on."""
+        pacer = self.rig.pacer
+        return {
+            "late_ms": 1e3 * pacer.behind,
+            "late_ticks": pacer.missed,
+            "device_age_s": self.person.age,
+            "trouble": "; ".join(self.person.troubles),
+        }
 
     def _keep(self, episode: Episode, done: Callable[[Episode], None] | None) -> None:
         """Record an episode as the person judged it; one that ran out of time is a failure."""
@@ -235,6 +265,7 @@ class RobotSession:
             self._part.title or f"episode {self._done}",
             "ready" if self._waiting else f"{self._ticks * self.rig.dt:.1f}/{self.job.limit_s:g} s",
             f"{driving}, axes move the {person.mode}" if driving.startswith("YOU") else driving,
+            *(["THE CRITIC FORESEES FAILURE"] if self._rings else []),
             *([f"hand to {person.going_to}"] if person.going_to else []),
         ]
         extra = ("arrange the scene, then press enter to begin; q to stop",) if self._waiting else ()

@@ -5,6 +5,7 @@
     OUT/round-K/policy/          checkpoint with the residual that round K trained
     OUT/round-K/test/            the unaided episodes of its test, a dataset
     OUT/round-K/round.json       what was collected, how training and test went; its presence ends the round
+    OUT/live.jsonl               what the control loop is doing while somebody helps, for `bora console`
     OUT/policy/                  the policy that was released last
 
 What `bora online` does in the simulator, with two differences that a robot asks for: scenes are arranged by hand, so a
@@ -16,25 +17,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.checkpoint import Trained, load_trained, save_trained
+from bora_cli.control.alarm import Alarm, Bell
+from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, in_use, write_json
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import differences
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, image_side
-from bora_cli.evaluate.metrics import human_share, takeovers
+from bora_cli.evaluate.monitor import Monitor
 from bora_cli.evaluate.on_robot import other_profiles, require_policy
 from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
 from bora_cli.evaluate.teleoperate import Driver
+from bora_cli.models.policy import VLAPolicy
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
 from bora_cli.seeds import stream
-from bora_cli.train.outcome import unchanged_because
+from bora_cli.train.crew import judge, telemetry
+from bora_cli.train.outcome import human_part, unchanged_because
 from bora_cli.train.residual import ResidualKind, fit_residual
 from bora_cli.train.tracker import Tracker
 
@@ -44,7 +49,11 @@ Method = Literal["bora", "bc_interventions"]
 
 @dataclass(frozen=True)
 class RoundsJob:
-    """What rounds on a robot are.  episodes: per round, assisted.  pairs: per test, 0 releases untested."""
+    """What rounds on a robot are.
+
+    episodes: per round, assisted.  pairs: per test, 0 releases untested.  alarm: hash of the one that calls the person,
+    "" for none.
+    """
 
     robot: RobotJob
     method: str
@@ -54,6 +63,7 @@ class RoundsJob:
     seed: int
     preset: str
     residual: str
+    alarm: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ def rounds_on_robot(
     preset: Literal["sim", "paper"] = "sim",
     residual: ResidualKind = "constant",
     data: list[Path] | None = None,
+    alarm: Alarm | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapt a policy on a robot and return what happened in each round; `stopped` is true where the person stopped.
@@ -87,8 +98,9 @@ def rounds_on_robot(
     In the result, `warnings` is what a reader should know, also why the policy is unchanged once all rounds are over.
 
     data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
-    The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
-    before anything moves, RobotFault if the robot cannot obey any more.
+    alarm: calls the person when V of the checkpoint's critic is too low.  The same call goes on where it was
+    interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch before anything moves, RobotFault if
+    the robot cannot obey any more.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     base = load_trained(checkpoint)
@@ -108,7 +120,8 @@ def rounds_on_robot(
         checkpoint=str(checkpoint),
         checkpoint_hash=checkpoint_hash(checkpoint),
     )
-    job = RoundsJob(robot_job, method, rounds, episodes, pairs, seed, preset, residual)
+    called = alarm.hash if alarm is not None else ""
+    job = RoundsJob(robot_job, method, rounds, episodes, pairs, seed, preset, residual, called)
     _claim(out, job)
     warnings = other_profiles(base.provenance, place.profile)
     acting = checkpoint
@@ -116,7 +129,7 @@ def rounds_on_robot(
     for index in range(1, rounds + 1):
         folder = out / f"round-{index}"
         if not (folder / "round.json").is_file():
-            if not _collect(job, place, index, acting, out / "episodes"):
+            if not _collect(job, place, index, acting, out, alarm):
                 return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": warnings}
             if not (folder / "policy" / "config.json").is_file():
                 _learn(job, base, index, acting, out, offline, progress)
@@ -139,6 +152,8 @@ def rounds_on_robot(
 def _claim(out: Path, job: RoundsJob) -> None:
     """Write job.json, or check that the one there is the same."""
     file, asked = out / "job.json", {**asdict(job), **asdict(job.robot)}
+    if not job.alarm:
+        del asked["alarm"]
     if not file.is_file():
         if in_use(out):
             raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
@@ -157,15 +172,25 @@ def _part(path: Path, title: str, facts: dict[str, Any]) -> Part:
     return Part(policy, title, {**facts, "policy": digest})
 
 
-def _collect(job: RoundsJob, place: Place, index: int, acting: Path, root: Path) -> bool:
+def _collect(job: RoundsJob, place: Place, index: int, acting: Path, out: Path, alarm: Alarm | None) -> bool:
     """Record what is missing of a round's assisted episodes; returns whether it is complete."""
     last = index * job.episodes
+    bare = _part(acting, "", {"round": index})
+    policy = bare.policy
+    assert isinstance(policy, VLAPolicy)
+    critic = judge(job.robot.checkpoint, job.robot.checkpoint_hash)
+    bell = Bell(alarm) if alarm is not None else None
+    monitor = Monitor(policy, critic, bell=bell, telemetry=telemetry(str((out / LIVE).resolve())))
+    watched = replace(bare, policy=monitor.policy, monitor=monitor)
 
     def part(number: int) -> Part:
         at = number - (index - 1) * job.episodes + 1
-        return _part(acting, f"round {index}, episode {at} of {job.episodes}", {"round": index})
+        title = f"round {index}, episode {at} of {job.episodes}"
+        return replace(watched, title=title, place=(at, job.episodes))
 
-    session = RobotSession(place.robot, place.profile, job.robot, place.driver, part=part, out=root)
+    session = RobotSession(
+        place.robot, place.profile, job.robot, place.driver, part=part, out=out / "episodes"
+    )
     session.run(last)
     assert session.dataset is not None
     return len(session.dataset) >= last
@@ -238,11 +263,4 @@ def _human(job: RoundsJob, index: int, out: Path) -> dict[str, Any]:
     """Return how much the person did in a round's assisted episodes."""
     dataset = Dataset.open(out / "episodes")
     numbers = range((index - 1) * job.episodes, index * job.episodes)
-    episodes = [dataset.episode(number, images=False) for number in numbers]
-    return {
-        "episodes": len(episodes),
-        "takeovers": sum(takeovers(e.controller) for e in episodes),
-        "human_share": human_share([e.controller for e in episodes]),
-        "successes": sum(e.success for e in episodes),
-        "unaided_successes": sum(e.success and not e.intervened.any() for e in episodes),
-    }
+    return human_part([dataset.episode(number, images=False) for number in numbers])

@@ -34,7 +34,6 @@ from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate, image_side
 from bora_cli.evaluate.guard import sim_profile
-from bora_cli.evaluate.metrics import human_share, takeovers
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
@@ -55,7 +54,7 @@ from bora_cli.train.meeting import (
     weights_after,
 )
 from bora_cli.train.online_job import AssistedJob, OnlineJob, claim
-from bora_cli.train.outcome import unchanged_because
+from bora_cli.train.outcome import human_part, unchanged_because
 from bora_cli.train.resfit import fit_resfit
 from bora_cli.train.residual import ResidualKind, fit_residual, require_online_method
 from bora_cli.train.tokens import content_of
@@ -248,7 +247,7 @@ class Learner:
             trained.provenance |= {"online_round": index, "training": facts}
             save_trained(folder / "policy", trained)
         test = _release_test(job, index, acting, folder / "policy", self.pool, self.progress)
-        write_json(folder / "round.json", {"index": index, **_human(collected), **test})
+        write_json(folder / "round.json", {"index": index, **human_part(collected), **test})
 
     def _fit(self, acting: Path, tracker: Tracker) -> tuple[Trained, dict[str, Any]]:
         """Train as the method says, on the episodes of all rounds so far."""
@@ -323,20 +322,6 @@ def _collect(
         if progress is not None:
             progress(f"round {index}", len(dataset) - first, job.episodes)
     return min(len(dataset) - first, job.episodes)
-
-
-def _human(episodes: list[Episode]) -> dict[str, Any]:
-    """Return how much a person did in these episodes."""
-    controllers = [e.controller for e in episodes]
-    return {
-        "episodes": len(episodes),
-        "ticks": sum(len(e) for e in episodes),
-        "human_ticks": sum(int(e.intervened.sum()) for e in episodes),
-        "takeovers": sum(takeovers(c) for c in controllers),
-        "human_share": human_share(controllers),
-        "successes": sum(e.success for e in episodes),
-        "unaided_successes": sum(e.success and not e.intervened.any() for e in episodes),
-    }
 
 
 def _release_test(

@@ -1,4 +1,4 @@
-"""Why the policy of a run of rounds is still the one that it began with, in a sentence for whoever has to decide."""
+"""What came of rounds: how much a person did in them, and why the policy is still the one that they began with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from bora_cli.algos.bora_online import OnlineConfig
+from bora_cli.evaluate.metrics import human_share, takeovers
+from bora_cli.types import Episode
+
+
+def human_part(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return how much a person did in these episodes."""
+    controllers = [e.controller for e in episodes]
+    return {
+        "episodes": len(episodes),
+        "ticks": sum(len(e) for e in episodes),
+        "human_ticks": sum(int(e.intervened.sum()) for e in episodes),
+        "takeovers": sum(takeovers(c) for c in controllers),
+        "human_share": human_share(controllers),
+        "successes": sum(e.success for e in episodes),
+        "unaided_successes": sum(e.success and not e.intervened.any() for e in episodes),
+    }
 
 
 def unchanged_because(rounds: Sequence[Mapping[str, Any]], method: str, preset: str = "sim") -> str:
