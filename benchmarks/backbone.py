@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--demonstrations", type=int, default=100)
-    parser.add_argument("--quality", default="mixed")
+    parser.add_argument("--quality", help="of the demonstrations; else the task's, see `cells.py`")
     parser.add_argument("--episodes", type=int, default=100, help="evaluation scenes per cell and seed")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/backbone"))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from cells import demonstrations
 
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.counterfactual import counterfactual_summary, run_futures, score_futures
@@ -27,7 +28,6 @@ from bora_cli.analysis.scorers import scorer_of
 from bora_cli.analysis.style import png
 from bora_cli.analysis.trace_figures import value_traces
 from bora_cli.checkpoint import load_trained
-from bora_cli.evaluate.collect import collect
 from bora_cli.evaluate.evaluate import evaluate
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import stream
@@ -76,10 +76,9 @@ def judged(
     root: Path, task: str, seed: int, arguments: argparse.Namespace, pool: Workers
 ) -> dict[str, dict[str, Any]]:
     """Return what `bora analyze` says about each critic of one seed, futures included."""
-    demonstrations, base = root / "demos", root / "policies" / "cp"
-    collect(task=task, episodes=100, out=demonstrations, quality="mixed", seed=seed, workers=pool)
+    recorded, base = demonstrations(root, task, seed, episodes=100, pool=pool), root / "policies" / "cp"
     if not (base / "config.json").is_file():
-        train("cp", data=[demonstrations], out=base, seed=seed)
+        train("cp", data=[recorded], out=base, seed=seed)
     rollouts = Path(arguments.rollouts.format(seed=seed)) if arguments.rollouts else root / "rollouts"
     if not arguments.rollouts:
         evaluate(
@@ -90,7 +89,7 @@ def judged(
         policy, folder = root / "policies" / method, root / arguments.name / method
         if not (policy / "config.json").is_file():
             _, learned_by, options = CRITICS[method]
-            train(learned_by, data=[demonstrations], out=policy, init=base, seed=seed, **options)
+            train(learned_by, data=[recorded], out=policy, init=base, seed=seed, **options)
         if not (folder / "critic.json").is_file():
             analyze(policy, data=[rollouts], out=folder, seed=seed)
         numbers[method] = json.loads((folder / "critic.json").read_text())

@@ -36,6 +36,7 @@ ROWS: dict[str, Row] = {
     "cp": Row("cp"),
     "filtered_bc": Row("filtered_bc"),
     "bora": Row("bora", True),
+    "bora, gated warm-up": Row("bora", False, {"warm_up": "gated"}),
     "bora, constant advantage": Row("bora", True, {"advantages": "constant"}),
     "bora, random advantage": Row("bora", True, {"advantages": "random"}),
     "bora, flipped advantage": Row("bora", True, {"advantages": "flipped"}),
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--demonstrations", type=int, default=100)
-    parser.add_argument("--quality", default="mixed")
+    parser.add_argument("--quality", help="of the demonstrations; else the task's, see `cells.py`")
     parser.add_argument("--episodes", type=int, default=100, help="evaluation scenes per cell and seed")
     parser.add_argument("--gap", default="none")
     parser.add_argument("--workers", type=int, default=1)

@@ -22,6 +22,7 @@ from bora_cli.train.pretrain import PretrainConfig
 ONLINE_VALUES = {"--data": "demos", "--preset": "paper", "--residual": "mlp"}
 VALUES = {"--backbone": "owner/name", "--init": "policy", "--updates": "5", "--preset": "sim"}
 VALUES |= {"--validate": "demos", "--advantages": "flipped", "--adapt": "lora@4", "--critic": "ranked"}
+VALUES |= {"--warm-up": "gated"}
 COMMON = ("--data", "demos", "--out", "out")
 
 
@@ -73,7 +74,9 @@ def test_an_option_is_used_or_refused(
     code, err = run(capsys, method, *COMMON, option, VALUES[option])
     if option in cli_train.TAKES[method]:
         assert code == 0, err
-        given = calls[0]["held_out" if option == "--validate" else option.removeprefix("--")]
+        given = calls[0][
+            "held_out" if option == "--validate" else option.removeprefix("--").replace("-", "_")
+        ]
         assert str(given[0] if isinstance(given, (list, tuple)) else given) == VALUES[option]
     else:
         assert code == 3
@@ -88,7 +91,7 @@ def test_init_is_explained_where_it_is_refused(capsys: pytest.CaptureFixture[str
     assert code == 3
     assert err == (
         f"error: {method} has no use for --init; of --backbone, --updates, --preset, --validate, --adapt,"
-        " --advantages, --init, --critic it takes --backbone, --updates, --preset, --validate, --adapt.\n"
+        " --advantages, --init, --critic, --warm-up it takes --backbone, --updates, --preset, --validate, --adapt.\n"
         "hint: Leave it out. --init names the policy that bora improves, or that bc_interventions corrects.\n"
     )
 
@@ -98,7 +101,8 @@ def test_all_that_is_refused_is_named_at_once(capsys: pytest.CaptureFixture[str]
     assert code == 3
     assert err == (
         "error: bc_interventions has no use for --updates, --preset;"
-        " of --backbone, --updates, --preset, --validate, --adapt, --advantages, --init, --critic it takes --init.\n"
+        " of --backbone, --updates, --preset, --validate, --adapt, --advantages, --init, --critic, --warm-up"
+        " it takes --init.\n"
         "hint: Leave them out.\n"
     )
 
@@ -135,7 +139,9 @@ def test_an_online_option_is_used_or_refused(
     err = capsys.readouterr().err
     if option in cli_online.TAKES[method]:
         assert not leaving.value.code
-        assert asked[option.removeprefix("--")] == ([Path(value)] if option == "--data" else value)
+        assert asked[option.removeprefix("--").replace("-", "_")] == (
+            [Path(value)] if option == "--data" else value
+        )
     else:
         assert leaving.value.code == 3
         assert err == (

@@ -25,6 +25,7 @@ from toy_world import weights
 UPDATES = 4
 PHASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "bora": ({}, ("clone", "critic", "value 2", "improve")),
+    "bora, gated": ({"warm_up": "gated"}, ("value 2", "clone", "improve")),
     "decoupled": ({}, ("clone", "decoupled critic", "improve")),
     "bora, adapted": (
         {"adapt": "lora@2", "advantages": "q_minus_v"},

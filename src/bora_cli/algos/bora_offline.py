@@ -107,6 +107,11 @@ class OfflineConfig(BaseModel):
         description="do not clone windows that the gate rejects either; they count as 0 in the mean over all"
         " windows, so cloning weakens with the gate's rate (off: the data are cloned whole)",
     )
+    warm_up: Literal["all", "gated"] = Field(
+        default="all",
+        description="what behaviour cloning sees before the critic is followed: all = every window (paper, CP Base);"
+        " gated = those that the gate lets through",
+    )
     lambda_ppo: float = Field(default=1.0, ge=0, description="weight of the clipped surrogate")
     ppo_clip: float = Field(default=0.2, gt=0, description="clip range of the likelihood ratio")
     sigma_pi: float = Field(

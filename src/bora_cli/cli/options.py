@@ -51,6 +51,7 @@ METHODS = (
 )
 ADVANTAGES = ("learned", "q_minus_v", "constant", "random", "flipped")
 CRITICS = ("iql", "ranked")
+WARM_UPS = ("all", "gated")
 ADAPTATIONS = ("none", "full", "last_blocks", "lora")
 ONLINE_METHODS = ("bora", "bc_interventions", "hg_dagger", "resfit")
 PRESETS = ("sim", "paper")

@@ -28,6 +28,7 @@ TAKES = {
         "--preset",
         "--validate",
         "--critic",
+        "--warm-up",
         "--advantages",
         "--adapt",
     ),
@@ -78,6 +79,15 @@ def train_command(
             callback=o.known("critic", o.CRITICS),
         ),
     ] = "iql",
+    warm_up: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="What bora clones first: all or gated.",
+            show_default=False,
+            callback=o.known("warm-up", o.WARM_UPS),
+        ),
+    ] = "all",
     adapt: Annotated[
         str,
         typer.Option(
@@ -103,10 +113,9 @@ def train_command(
     """Train a policy from datasets, without a robot.
 
     cp and diffusion imitate every demonstration, filtered_bc the successes. bora
-    also learns a critic and prefers what went better than usual; awr weighs by
-    it; decoupled has a critic of pixels, decoupled_value one blind to actions.
-    bc_interventions copies the corrections of an online run onto --init; bora
-    and decoupled take a CP Base there. Interrupted? Repeat the command.
+    also learns a critic and prefers what went better; awr weighs by it; decoupled
+    has a critic of pixels, decoupled_value one blind to actions. bc_interventions
+    copies corrections of an online run onto --init. Interrupted? Repeat it.
     """
     require_used(ctx, method, TAKES)
     o.require_datasets([*data, *(validate or [])])
@@ -130,6 +139,7 @@ def train_command(
         "advantages": advantages,
         "adapt": adapt,
         "critic": critic,
+        "warm_up": warm_up,
         "held_out": tuple(validate or ()),
     }
     if dry_run and first:

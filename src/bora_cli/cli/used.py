@@ -16,7 +16,7 @@ def require_used(ctx: typer.Context, method: str, takes: Mapping[str, Sequence[s
     takes: for every method, which of the options that depend on the method it uses.
     """
     optional = list(dict.fromkeys(option for options in takes.values() for option in options))
-    given = [f"--{name}" for name in ctx.params if o.was_given(ctx, name)]
+    given = [f"--{name.replace('_', '-')}" for name in ctx.params if o.was_given(ctx, name)]
     unused = [option for option in given if option in optional and option not in takes[method]]
     if not unused:
         return

@@ -33,7 +33,7 @@ from bora_cli.train.buffer import Sampler
 from bora_cli.train.clone import clone
 from bora_cli.train.decoupled import fit_decoupled
 from bora_cli.train.live import LiveTokens
-from bora_cli.train.phases import critic_sampler, fit_critic, improve, judge, warm_up
+from bora_cli.train.phases import critic_sampler, fit_critic, followed, improve, judge, warm_up
 from bora_cli.train.run import Run
 from bora_cli.types import U8
 
@@ -69,6 +69,8 @@ CRITICS: dict[str, dict[str, Any]] = {
     },
 }
 """The critic of `bora`, as changes of the preset; the ranked one's q - v already sums up what follows a tick."""
+WARM_UPS: dict[str, dict[str, Any]] = {"all": {}, "gated": {"warm_up": "gated"}}
+"""What `bora` clones before it follows its critic: everything, as CP Base, or what the gate lets through."""
 FOLLOWS = ("awr", "bora")
 """Methods with a choice of advantages."""
 ADAPTS = ("cp", "filtered_bc", "bora")
@@ -121,7 +123,8 @@ def learn(
         if not len(rows):
             raise DataError("No tick of a successful episode to imitate.", "Collect better demonstrations.")
     alone = method == "cp" and live is None
-    expert = actor.expert if warm else warm_up(run, actor.expert, cp, rows, keep_best=alone)
+    later = method == "bora" and offline.warm_up == "gated"  # when there is a gate
+    expert = actor.expert if warm or later else warm_up(run, actor.expert, cp, rows, keep_best=alone)
     constant = offline.model_copy(update={"advantage": "constant", "gate": "off"})
     if method == "cp":
         cloning = constant.model_copy(update={"lambda_ppo": 0.0})
@@ -131,6 +134,8 @@ def learn(
     if method == "bora":
         critic = fit_critic(run, critic_sampler(run, actor, offline, settings.value), offline)
         judged = judge(run, actor, critic, offline, settings.value)
+        if later:
+            expert = warm_up(run, expert, cp, followed(judged, offline, critic))
         improved = improve(run, judged, expert, rows, cp, offline, critic, live)
         return Learned(improved, _critic_of_new_tokens(run, actor, settings, live) if live else critic)
     sees: Literal["action", "nothing"] = "action" if method == "decoupled" else "nothing"

@@ -54,6 +54,7 @@ def train(
     advantages: str = "learned",
     adapt: str = "none",
     critic: str = "iql",
+    warm_up: str = "all",
     held_out: Sequence[Path] = (),
     share: parallel.Kind = "ddp",
     progress: Progress | None = None,
@@ -75,6 +76,7 @@ def train(
         advantages=advantages,
         adapt=adapt,
         critic=critic,
+        warm_up=warm_up,
         held_out=tuple(Path(p) for p in held_out),
         share=share,
     )
@@ -265,7 +267,7 @@ def _provenance(prepared: Prepared, run: Run, learned: Learned, started: float) 
     if method in FOLLOWS:
         facts["advantages"] = asked.advantages
     if method == "bora":
-        facts["critic"] = asked.critic
+        facts |= {"critic": asked.critic, "warm_up": asked.warm_up}
     if prepared.adaptation is not None:
         facts["adapt"] = str(prepared.adaptation)
     return facts

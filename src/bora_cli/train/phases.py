@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bora_cli.algos.batch import draw, elsewhere
-from bora_cli.algos.bora_offline import OfflineConfig, actor_loss, advantages, critic_loss
+from bora_cli.algos.bora_offline import OfflineConfig, actor_loss, advantages, critic_loss, open_gate
 from bora_cli.algos.cp import CPConfig
 from bora_cli.algos.ranking import ranked_critic_loss
 from bora_cli.algos.schedules import cosine
@@ -150,6 +150,19 @@ def judge(
         order = torch.from_numpy(elsewhere(buffer.windows.episode, run.rng("shuffle")))
         return Sampler(buffer, actor.state, actor.action, per_window=per_window[order])
     return Sampler(buffer, actor.state, actor.action)
+
+
+def followed(sampler: Sampler, config: OfflineConfig, critic: ChunkCritic | None = None) -> NDArray[np.int64]:
+    """Return the windows that the gate lets through, int64 [m]; all of them where it would let none.
+
+    sampler: its batches carry the advantages, see `judge`.
+    """
+    rows = np.arange(len(sampler))
+    batches = (sampler.rows(part) for part in np.split(rows, range(1024, len(rows), 1024)))
+    opened = torch.cat(
+        [open_gate(advantages(batch, config, critic), batch.mask, config) for batch in batches]
+    )
+    return rows[opened.numpy() > 0] if bool(opened.any()) else rows
 
 
 def improve(

@@ -27,7 +27,7 @@ from bora_cli.models.vlm import Backbone
 from bora_cli.train import parallel
 from bora_cli.train.buffer import Buffer, require_same_robot
 from bora_cli.train.checks import require_learnable
-from bora_cli.train.methods import ADAPTS, ADVANTAGES, CRITICS, FOLLOWS, METHODS, WARM, Settings
+from bora_cli.train.methods import ADAPTS, ADVANTAGES, CRITICS, FOLLOWS, METHODS, WARM, WARM_UPS, Settings
 from bora_cli.train.tokens import content_of
 
 HORIZON, EXECUTE = 8, 4
@@ -43,7 +43,7 @@ class Request:
     policy that was corrected.  updates: of the behaviour-cloning warm-up; the later phases scale with it.
     preset: sim or paper.  advantages: for `bora` and `awr`, a word of `ADVANTAGES`.  adapt: for the methods of
     `ADAPTS`, the part of the backbone that is trained in the second stage, see `Adaptation.parse`.
-    critic: of `bora`, a word of `CRITICS`.
+    critic, warm_up: of `bora`, words of `CRITICS` and `WARM_UPS`.
     held_out: datasets to look at while training, which nothing is trained on.
     share: how several processes train a backbone together, see `parallel`.
     """
@@ -58,6 +58,7 @@ class Request:
     advantages: str = "learned"
     adapt: str = "none"
     critic: str = "iql"
+    warm_up: str = "all"
     held_out: tuple[Path, ...] = ()
     share: parallel.Kind = "ddp"
 
@@ -109,6 +110,7 @@ def require_known(asked: Request) -> None:
             f"{method} has no choice of critic, so critic {asked.critic} would go unused.",
             "Leave it out, or train bora.",
         )
+    _require_warm_up(asked)
     if asked.share not in parallel.KINDS:
         raise ConfigError(f"Unknown way to share '{asked.share}'.", f"Ways: {', '.join(parallel.KINDS)}.")
     if asked.advantages != "learned" and method not in FOLLOWS:
@@ -138,13 +140,33 @@ def require_known(asked: Request) -> None:
         )
 
 
+def _require_warm_up(asked: Request) -> None:
+    if asked.warm_up not in WARM_UPS:
+        raise ConfigError(f"Unknown warm-up '{asked.warm_up}'.", f"Warm-ups: {', '.join(WARM_UPS)}.")
+    if asked.warm_up == "all":
+        return
+    unused = f"so warm-up {asked.warm_up} would go unused."
+    if asked.method != "bora":
+        raise ConfigError(
+            f"{asked.method} has no choice of warm-up, {unused}", "Leave it out, or train bora."
+        )
+    if asked.init is not None:
+        raise ConfigError(f"{asked.init} is the warm-up already, {unused}", "Leave out one of the two.")
+    if asked.preset == "paper":
+        raise ConfigError(
+            f"The paper's gate judges batches, not windows, {unused}",
+            "Leave it out, or choose the sim preset.",
+        )
+
+
 def prepare(asked: Request) -> Prepared:
     """Return a request with all that it names loaded; raises ConfigError, DataError or CheckpointError."""
     require_known(asked)
     warnings = require_learnable(asked.method, asked.data)
     warm = load_trained(asked.init) if asked.init is not None else None
     source = asked.backbone or (warm.backbone if warm is not None else TINY)
-    settings = settings_of(asked.preset, asked.updates, CRITICS[asked.critic], ADVANTAGES[asked.advantages])
+    critic = CRITICS[asked.critic] | WARM_UPS[asked.warm_up]
+    settings = settings_of(asked.preset, asked.updates, critic, ADVANTAGES[asked.advantages])
     first = Dataset.open(asked.data[0])
     for path in asked.data[1:]:
         both = f"{first.root} and {path}"
@@ -244,7 +266,7 @@ def settings_of(
 ) -> Settings:
     """Return the numbers of a preset; `updates` scales every phase in proportion.
 
-    critic, advantages: changes of `OfflineConfig`, entries of `CRITICS` and `ADVANTAGES`.
+    critic, advantages: changes of `OfflineConfig`, entries of `CRITICS`, `WARM_UPS` and `ADVANTAGES`.
     """
     if preset not in ("sim", "paper"):
         raise ConfigError(f"Unknown preset '{preset}'.", "Presets: sim, paper.")
