@@ -21,8 +21,10 @@ from bora_cli.checkpoint import Trained, load_trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError, DataError, SchemaMismatch
 from bora_cli.models.decoupled import DecoupledConfig, DecoupledCritic
+from bora_cli.models.vlm import Backbone
 from bora_cli.sim.limits import STATE_NAMES, action_spec
 from bora_cli.train.buffer import load_buffer
+from bora_cli.train.tokens import encode
 from bora_cli.types import ActionSpec, Controller
 from toy_world import CAMERAS, toy_dataset, toy_demonstrations
 
@@ -51,6 +53,22 @@ def test_tokens_are_those_that_training_sees(trained: Trained, toy_demos: Path) 
         theirs = getattr(plain.windows, column.name)
         assert mine.dtype == theirs.dtype
         assert (mine == theirs).all()
+
+
+def test_few_numbers_of_images_are_encoded_at_once(
+    trained: Trained, toy_demos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, sizes = trained.load_backbone(), []
+
+    def watched(backbone: Backbone, images: Any, prompts: list[str]) -> Any:
+        sizes.append(len(images))
+        return encode(backbone, images, prompts)
+
+    monkeypatch.setattr("bora_cli.analysis.recordings.encode", watched)
+    recordings = load_recordings([toy_demos], trained, backbone, gamma=0.97)
+    assert sum(sizes) == recordings.first[-1]
+    assert set(sizes) <= {1, 2, 4, 8, 16, 32}
+    assert len(sizes) < 4 * len(recordings.episodes)
 
 
 def test_an_episode_in_which_nobody_drove_has_no_windows(trained: Trained, tmp_path: Path) -> None:

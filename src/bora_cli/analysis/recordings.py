@@ -29,6 +29,9 @@ from bora_cli.types import U8, Episode
 
 Progress = Callable[[str, int, int], None]
 
+MOST = 32
+"""Ticks that are encoded at once, a power of two."""
+
 
 class Episodes(Protocol):
     """Some episodes without their images."""
@@ -154,9 +157,7 @@ def load_recordings(
     seen = DiskRows()
     for index, episode in enumerate(e for d in datasets for e in d.episodes()):
         seen.append(
-            pixels_of(episode, trained.spec.cameras)
-            if trained.critic is None
-            else encode(backbone, pixels_of(episode, backbone.cameras), [episode.prompt] * len(episode))
+            pixels_of(episode, trained.spec.cameras) if trained.critic is None else _tokens(episode, backbone)
         )
         if progress is not None:
             progress("look at episodes", index + 1, len(first) - 1)
@@ -166,6 +167,20 @@ def load_recordings(
 def pixels_of(episode: Episode, cameras: Sequence[str]) -> U8:
     """Return the images of an episode, uint8 [T, C, h, w, 3]."""
     return np.stack([episode.images[c] for c in cameras], axis=1)
+
+
+def _tokens(episode: Episode, backbone: Backbone) -> NDArray[np.float16]:
+    """Return the tokens of an episode, float16 [T, N, W].
+
+    The ticks are encoded in pieces of MOST, then of a half, a quarter, ...: what a library keeps for every number of
+    images that it has met would otherwise grow with the lengths of the episodes.
+    """
+    images, found, at = pixels_of(episode, backbone.cameras), [], 0
+    while at < len(images):
+        piece = min(MOST, 1 << (len(images) - at).bit_length() - 1)
+        found.append(encode(backbone, images[at : at + piece], [episode.prompt] * piece))
+        at += piece
+    return np.concatenate(found)
 
 
 def _checked(path: Path, trained: Trained) -> Dataset:
