@@ -130,6 +130,17 @@ def test_after_a_pause_it_starts_softly() -> None:
     assert rig.speed() <= 0.1 * ENVELOPE.translation.speed + 1e-12
 
 
+def test_silence_between_two_commands_is_written_down(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.go(FAR)
+    rig.go(FAR, after=0.5)
+    rig.go(FAR)
+    rig.guarded.hold()
+    rig.go(FAR, after=9.0)  # after a hold nobody is expected to command
+    (path,) = tmp_path.glob("*.jsonl")
+    assert read_flight(path)[0]["reason"] == "hold: no command for 0.500 s"
+
+
 def test_commands_that_come_too_fast_do_not_move_it_faster() -> None:
     rig = Rig()
     for _ in range(14):

@@ -20,7 +20,7 @@ from bora_cli.robot.protocol import Reading, Target
 from robot_fakes import DOWN, OPEN, FakeClock, FakeRobot
 
 NIGHTLY = os.environ.get("BORA_NIGHTLY") == "1"
-CREPT = SERVO + 0.02
+CREPT = SERVO + 0.06
 """How far out an arm may come that is only measured: what is put down to its servo, a first step, and its stop."""
 SHOULDER = np.array([0.0, 0.0, 0.3])
 NAMES = ("swing", "lift", "reach", "wrist_x", "wrist_y", "wrist_z")
@@ -203,7 +203,7 @@ class Rig:
         return joints_of(self.robot.at.position, self.robot.at.rotation)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=16, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from([Measured, Foresighted]))
 def test_every_target_that_is_sent_keeps_the_joints(seed: int, kind: type[Measured]) -> None:
     within, rng = limits(), np.random.default_rng(seed)

@@ -163,6 +163,7 @@ def test_a_killed_client_and_a_killed_server_lose_no_recorded_episode(tmp_path: 
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
     server.wait_for("sim holds: the driving client is gone")
+    server.wait_for("Flight recording (hold: the driving client is gone)")
     first.close()
     assert len(Dataset.open(out)) == 1
     second = collecting(server, out)

@@ -70,7 +70,8 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.robot = FakeRobot(self.server_clock)  # type: ignore[arg-type]
-        self.host = Host(self.robot, TOKEN, clock=self.server_clock)
+        self.lost: list[str] = []
+        self.host = Host(self.robot, TOKEN, on_loss=self.lost.append, clock=self.server_clock)
 
     def server_clock(self) -> float:
         return self.clock.t + self.apart

@@ -62,7 +62,8 @@ def serve(
     hardware = require_fit(profile) if driver else load_profile(profile)
     token = read_token(token_file)
     robot = load_driver(driver, hardware) if driver else simulated(profile, task, seed, time.monotonic)
-    guarded = GuardedRobot.from_profile(robot, hardware, recorder=FlightRecorder(flights))
+    recorder = FlightRecorder(flights)
+    guarded = GuardedRobot.from_profile(robot, hardware, recorder=recorder)
     if not is_loopback(bind):
         ui.warn(f"{bind} can be reached from other machines; nothing is encrypted. A tunnel would be better.")
 
@@ -72,7 +73,13 @@ def serve(
 
     try:
         run(
-            Host(guarded, token, silence=hardware.limits.watchdog, guarded=hardware.hash),
+            Host(
+                guarded,
+                token,
+                silence=hardware.limits.watchdog,
+                guarded=hardware.hash,
+                on_loss=recorder.write,
+            ),
             bind,
             port,
             ready=ready,

@@ -113,6 +113,7 @@ class GuardedRobot:
         try:
             reading = self._seen(self._robot.reset())
             self._begin(reading)
+            self._commanded_at = -np.inf  # nobody has commanded it since
         except Exception as error:
             self._fault(error)
             raise
@@ -139,6 +140,8 @@ class GuardedRobot:
                 self._state = begin(
                     self._envelope, self._state.position, self._state.rotation, self._state.hand
                 )
+                if np.isfinite(elapsed):
+                    self._written(f"hold: no command for {elapsed:.3f} s")
             if self._credit < 1.0:
                 return self._noted(target, self._in_force(), ("refused: too many commands",))
             self._credit -= 1.0
@@ -236,8 +239,8 @@ class GuardedRobot:
             trouble = f"hold: the driver moved the target by {1e3 * leap:.0f} mm in one tick"
         names = tuple(name for name, where in changed.items() if bool(where))
         result = self._noted(target, accepted, (trouble, *names) if trouble else names)
-        if trouble and not self._trouble and self._recorder is not None:
-            self._recorder.write(trouble)
+        if trouble and not self._trouble:
+            self._written(trouble)
         self._trouble = trouble
         return result
 
@@ -276,8 +279,11 @@ class GuardedRobot:
 
     def _fault(self, error: Exception) -> None:
         self.hold()
+        self._written(f"{type(error).__name__}: {error}")
+
+    def _written(self, why: str) -> None:
         if self._recorder is not None:
-            self._recorder.write(f"{type(error).__name__}: {error}")
+            self._recorder.write(why)
 
 
 def _near(sent: F64, accepted: F64) -> bool:

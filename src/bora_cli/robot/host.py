@@ -42,7 +42,8 @@ class Host:
 
     token: at least SHORTEST_TOKEN characters that both sides know.  silence: s without a new command after which the
     robot is told to hold; it moves again with the next command.  guarded: hash of the profile whose limits the robot
-    is kept in on this side, "" if nobody keeps it in any (the client then has to).  clock: s, of deadlines and of the
+    is kept in on this side, "" if nobody keeps it in any (the client then has to).  on_loss: told why, after the robot
+    was held because commands stopped coming without a word; for a flight recorder.  clock: s, of deadlines and of the
     robot's stamps.  One thread makes all calls.
     """
 
@@ -53,6 +54,7 @@ class Host:
         *,
         silence: float = 0.2,
         guarded: str = "",
+        on_loss: Callable[[str], object] = lambda why: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if len(token) < SHORTEST_TOKEN:
@@ -68,6 +70,7 @@ class Host:
         self.driver: Session | None = None
         self.counts: Counter[str] = Counter()
         """What happened: commands, late, replayed, forged, holds, faults."""
+        self._on_loss = on_loss
         self._moved_at: float | None = None
 
     @property
@@ -85,7 +88,7 @@ class Host:
         left = self._moved_at + self.silence - self.clock()
         if left > 0:
             return left
-        self.hold("silence")
+        self._lose("silence")
         return self.silence
 
     def hold(self, why: str) -> None:
@@ -104,7 +107,14 @@ class Host:
         session.over = True
         if self.driver is session:
             self.driver = None
-            self.hold("the driving client is gone")
+            self._lose("the driving client is gone")
+
+    def _lose(self, why: str) -> None:
+        """Hold the robot because nobody commands it any more; it is a loss if somebody did a moment ago."""
+        moved = self._moved_at is not None
+        self.hold(why)
+        if moved:
+            self._on_loss(f"hold: {why}")
 
 
 class Session:
