@@ -29,8 +29,8 @@ from bora_cli.types import U8, Episode
 
 Progress = Callable[[str, int, int], None]
 
-MOST = 32
-"""Ticks that are encoded at once, a power of two."""
+MOST, STEP = 32, 8
+"""Ticks that are encoded at once, at most and in steps of."""
 
 
 class Episodes(Protocol):
@@ -172,14 +172,14 @@ def pixels_of(episode: Episode, cameras: Sequence[str]) -> U8:
 def _tokens(episode: Episode, backbone: Backbone) -> NDArray[np.float16]:
     """Return the tokens of an episode, float16 [T, N, W].
 
-    The ticks are encoded in pieces of MOST, then of a half, a quarter, ...: what a library keeps for every number of
-    images that it has met would otherwise grow with the lengths of the episodes.
+    What a library keeps for every number of images that it has met would grow with the lengths of the episodes, so
+    there are few such numbers: MOST, and for the rest a multiple of STEP, filled up with the last image.
     """
-    images, found, at = pixels_of(episode, backbone.cameras), [], 0
-    while at < len(images):
-        piece = min(MOST, 1 << (len(images) - at).bit_length() - 1)
-        found.append(encode(backbone, images[at : at + piece], [episode.prompt] * piece))
-        at += piece
+    images, found = pixels_of(episode, backbone.cameras), []
+    for at in range(0, len(images), MOST):
+        some = images[at : at + MOST]
+        filled = np.concatenate([some, np.repeat(some[-1:], -len(some) % STEP, axis=0)])
+        found.append(encode(backbone, filled, [episode.prompt] * len(filled))[: len(some)])
     return np.concatenate(found)
 
 
