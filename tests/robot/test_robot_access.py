@@ -1,4 +1,4 @@
-"""Tokens, addresses and specs: what a connection needs before it is one."""
+"""Tokens, addresses and specs: what a connection needs before it is one; and one that is lost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from wire_lab import Lab
 from bora_cli.errors import ConfigError, SchemaMismatch
 from bora_cli.robot.client import SocketChannel
 from bora_cli.robot.host import Host
-from bora_cli.robot.protocol import RobotSpec
+from bora_cli.robot.protocol import RobotSpec, Target
 from bora_cli.robot.server import is_loopback, read_token
 from bora_cli.robot.wire import Kind, sealed
-from robot_fakes import MIDDLE, SPEC, FakeClock
+from robot_fakes import DOWN, MIDDLE, OPEN, SPEC, FakeClock
+
+NEAR = Target(MIDDLE + 0.01, DOWN, OPEN)
 
 
 def test_a_short_token_is_refused() -> None:
@@ -78,3 +80,22 @@ def test_malice_ends_its_own_connection_only(text: bytes) -> None:
     assert stranger.session.over
     assert lab.robot.holds == []
     np.testing.assert_array_equal(remote.observe().position, MIDDLE)
+
+
+def test_a_client_that_is_lost_while_it_commands_is_written_down_and_one_that_held_is_not() -> None:
+    lab = Lab()
+    wire = lab.wire()
+    remote = lab.client(wire)
+    remote.reset()
+    remote.command(NEAR, deadline=lab.clock.t + 0.2)
+    wire.pass_time(3.0)
+    remote.command(NEAR, deadline=lab.clock.t + 0.2)
+    lab.host.leave(wire.session)
+    assert lab.lost == ["hold: silence", "hold: the driving client is gone"]
+    orderly = lab.wire()
+    remote = lab.client(orderly)
+    remote.command(NEAR, deadline=lab.clock.t + 0.2)
+    remote.hold()
+    orderly.pass_time(3.0)
+    lab.host.leave(orderly.session)
+    assert len(lab.lost) == 2

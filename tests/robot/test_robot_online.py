@@ -19,8 +19,11 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.input.device import TAKE_OVER
+from bora_cli.train.meeting import playing
 from bora_cli.train.on_robot import Place, rounds_on_robot
+from bora_cli.train.robot_learner import learn_elsewhere
 from robot_fakes import FakeClock
+from toy_world import weights
 
 
 def run(policy: Path, out: Path, keys: str, **options: Any) -> tuple[dict[str, Any], Desk]:
@@ -106,3 +109,77 @@ def test_a_round_on_a_robot_can_be_watched_and_calls_for_help(toy_policy: Path, 
     assert watched["human_share"] == pytest.approx(result["rounds"][0]["human_share"])
     with pytest.raises(ConfigError, match="holds another online run \\(alarm "):
         run(toy_policy, out, "", alarm=Alarm((1.0,), 0.0, 2, 0.05, 0.5, None))
+
+
+# ------------------------------------------------------------------------------------------- a learner elsewhere
+
+
+class Nothing(Exception):
+    """There is nothing to do until the other one has done something."""
+
+
+def nothing(reason: str) -> None:
+    raise Nothing(reason)
+
+
+def acting(policy: Path, out: Path, keys: str, **options: Any) -> dict[str, Any] | str:
+    try:
+        return run(policy, out, keys, elsewhere=True, wait=nothing, rounds=2, **options)[0]
+    except Nothing as waits:
+        return str(waits)
+
+
+def learning(policy: Path, out: Path) -> dict[str, Any] | str:
+    try:
+        return learn_elsewhere(policy, out, wait=nothing)
+    except Nothing as waits:
+        return str(waits)
+
+
+def test_a_learner_elsewhere_comes_to_the_same(
+    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They meet at files; each is stopped, and the learner killed, in the middle of what it does."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    expected, _ = run(toy_policy, whole, "yyynnyyyynny", rounds=2)
+    assert learning(toy_policy, out).endswith("to be begun by `bora robot online --elsewhere`")  # type: ignore[union-attr]
+    assert acting(toy_policy, out, "y")["stopped"]  # type: ignore[index]
+    assert learning(toy_policy, out) == "episodes of round 1: 1 of 2 are there"
+    assert acting(toy_policy, out, "y") == "the learner of round 1"
+    with monkeypatch.context() as patch:
+        patch.setattr("bora_cli.train.robot_learner.save_trained", lambda *_: nothing("killed"))
+        assert learning(toy_policy, out) == "killed"
+    assert acting(toy_policy, out, "") == "the learner of round 1"
+    assert learning(toy_policy, out) == "the test of round 1"
+    hidden = (out / "round-1" / "policy").rename(out / "still on its way")
+    assert acting(toy_policy, out, "") == "the learner of round 1"
+    hidden.rename(out / "round-1" / "policy")
+    assert acting(toy_policy, out, "ynnyyy") == "the learner of round 2"
+    assert learning(toy_policy, out) == {"run": str(out), "rounds": 2, "method": "bc_interventions"}
+    result = acting(toy_policy, out, "ynny")
+    assert not result["stopped"]  # type: ignore[index]
+    assert result["rounds"] == expected["rounds"]  # type: ignore[index]
+    for place in ("round-1/policy", "round-2/policy", "policy"):
+        assert weights(out / place) == weights(whole / place)
+    assert learning(toy_policy, out) == {"run": str(out), "rounds": 2, "method": "bc_interventions"}
+
+
+def test_a_learner_refuses_another_policy_and_another_kind_of_run(toy_policy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    acting(toy_policy, out, "y")
+    facts = json.loads((out / "job.json").read_text())
+    (out / "job.json").write_text(json.dumps({**facts, "checkpoint_hash": "other"}))
+    with pytest.raises(ConfigError, match="began with a policy of hash other; "):
+        learning(toy_policy, out)
+    (out / "job.json").write_text(json.dumps({"rounds": 2, "gap": "bias"}))
+    with pytest.raises(
+        ConfigError, match=r"holds no rounds on a robot \(its job has no method, episodes, pairs"
+    ):
+        learning(toy_policy, out)
+
+
+def test_a_run_has_one_learner(toy_policy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    acting(toy_policy, out, "y")
+    with playing(out, "learner"), pytest.raises(ConfigError, match="learner"):
+        run(toy_policy, out, "y", rounds=2)

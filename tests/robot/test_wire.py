@@ -163,25 +163,6 @@ def test_silence_holds_once_and_the_next_command_moves_again() -> None:
     assert lab.host.counts["holds"] == 1
 
 
-def test_a_client_that_is_lost_while_it_commands_is_written_down_and_one_that_held_is_not() -> None:
-    lab = Lab()
-    wire = lab.wire()
-    remote = lab.client(wire)
-    remote.reset()
-    remote.command(NEAR, deadline=lab.clock.t + 0.2)
-    wire.pass_time(3.0)
-    remote.command(NEAR, deadline=lab.clock.t + 0.2)
-    lab.host.leave(wire.session)
-    assert lab.lost == ["hold: silence", "hold: the driving client is gone"]
-    orderly = lab.wire()
-    remote = lab.client(orderly)
-    remote.command(NEAR, deadline=lab.clock.t + 0.2)
-    remote.hold()
-    orderly.pass_time(3.0)
-    lab.host.leave(orderly.session)
-    assert len(lab.lost) == 2
-
-
 def test_observing_is_no_sign_of_a_driver() -> None:
     lab = Lab()
     wire = lab.wire()

@@ -141,7 +141,7 @@ def command(
             crew=crew,
             alarm=alarm_from(alarm, checkpoint),
             role=cast('Literal["both", "actor", "learner"]', role),
-            wait=_waiting(ui),
+            wait=waiting(ui),
             workers=pool,
             progress=progress,
         )
@@ -184,7 +184,7 @@ def _require_person(
         )
 
 
-def _waiting(ui: Ui) -> Callable[[str], None]:
+def waiting(ui: Ui) -> Callable[[str], None]:
     """Return what waits a second for the other process, and says once what for."""
     told = ""
 

@@ -23,6 +23,7 @@ ONLINE = f"bora robot online policy {WHERE} --out run --device spacemouse"
 app.command("collect", epilog=f"Example: {COLLECT}")(robot_session.collect_command)
 app.command("eval", epilog=f"Example: {EVAL}")(robot_session.eval_command)
 app.command("online", epilog=f"Example: {ONLINE}")(robot_online.command)
+app.command("learn", epilog="Example: bora robot learn policy run")(robot_online.learn_command)
 NETWORK, SIMULATOR = "Network", "Simulator as the robot"
 
 

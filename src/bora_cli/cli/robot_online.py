@@ -1,4 +1,4 @@
-"""`bora robot online`: rounds of help, learning and blind tests on a robot."""
+"""`bora robot online` and `bora robot learn`: rounds of help, learning and blind tests on a robot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from bora_cli.cli import devices as d
 from bora_cli.cli import options as o
 from bora_cli.cli import robot_session as r
-from bora_cli.cli.online import alarm_from
+from bora_cli.cli.online import alarm_from, waiting
 
 METHODS = ("bora", "bc_interventions")
 
@@ -28,8 +28,8 @@ def command(
     device: d.Names = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Help, learn, test.")] = 2,
     episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Per round, with help.")] = 10,
-    pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Of a test; 0 tests nothing.")] = 5,
-    limit: r.Limit = 60.0,
+    pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Of a test; 0: no test.")] = 5,
+    limit: Annotated[float, typer.Option(metavar="S", help="Longest episode, s.")] = 60.0,
     method: Annotated[
         str,
         typer.Option(metavar="NAME", help=f"{o.choice(METHODS)}.", callback=o.known("method", METHODS)),
@@ -44,6 +44,7 @@ def command(
     alarm: Annotated[
         str | None, typer.Option(metavar="REPORT", help="Call for help: docs/online.md.", show_default=False)
     ] = None,
+    elsewhere: Annotated[bool, typer.Option("--elsewhere", help="`bora robot learn` learns.")] = False,
     json: o.Json = False,
 ) -> None:
     """Help a policy on a robot, let it learn, and test blindly if it got better."""
@@ -73,6 +74,8 @@ def command(
             residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
             data=data or None,
             alarm=alarm_from(alarm, checkpoint),
+            elsewhere=elsewhere,
+            wait=waiting(ui),
             progress=progress,
         )
     for warning in result["warnings"]:
@@ -89,3 +92,28 @@ def command(
         ui.say("the same command goes on")
     elif any(done["released"] for done in finished):
         ui.say(f"next: bora robot eval {result['policy']} ...")
+
+
+def learn_command(
+    ctx: typer.Context,
+    *,
+    checkpoint: o.Checkpoint,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out of `bora robot online --elsewhere`.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Mixed in; else CHECKPOINT's.", show_default=False),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Learn from the rounds of a robot, in a process or on a computer of its own.
+
+    RUN is a directory that both see. Waits for the episodes of each round.
+    """
+    o.require_checkpoint(checkpoint)
+    o.require_datasets(data or [])
+    from bora_cli.train.robot_learner import learn_elsewhere
+
+    ui = o.ui_of(ctx)
+    with ui.progress() as progress:
+        result = learn_elsewhere(checkpoint, run, data=data or None, wait=waiting(ui), progress=progress)
+    ui.show(result, json, lambda: ui.line(f"learned from all {result['rounds']} rounds of {run}"))

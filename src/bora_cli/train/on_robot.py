@@ -2,7 +2,7 @@
 
     OUT/job.json                 what is run; a continued run must be the same one
     OUT/episodes/                all assisted episodes, a dataset like any other (meta tells the round)
-    OUT/round-K/policy/          checkpoint with the residual that round K trained
+    OUT/round-K/policy/          checkpoint with the residual that round K trained; learned.json has its hash
     OUT/round-K/test/            the unaided episodes of its test, a dataset
     OUT/round-K/round.json       what was collected, how training and test went; its presence ends the round
     OUT/live.jsonl               what the control loop is doing while somebody helps, for `bora console`
@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bora_cli.algos.bora_online import OnlineConfig
-from bora_cli.checkpoint import Trained, load_trained, save_trained
+from bora_cli.checkpoint import load_trained
 from bora_cli.control.alarm import Alarm, Bell
 from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.files import copy_directory, in_use, write_json
-from bora_cli.errors import ConfigError
-from bora_cli.evaluate.collect import differences
+from bora_cli.data.files import copy_directory, write_json
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, image_side
 from bora_cli.evaluate.monitor import Monitor
 from bora_cli.evaluate.on_robot import other_profiles, require_policy
@@ -39,31 +35,14 @@ from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
 from bora_cli.seeds import stream
 from bora_cli.train.crew import judge, telemetry
+from bora_cli.train.meeting import Wait, patiently, playing
 from bora_cli.train.outcome import human_part, unchanged_because
-from bora_cli.train.residual import ResidualKind, fit_residual
-from bora_cli.train.tracker import Tracker
+from bora_cli.train.residual import ResidualKind
+from bora_cli.train.robot_job import RoundsJob, claim
+from bora_cli.train.robot_learner import learn_round, learned, mixed_in
 
 Progress = Callable[[str, int, int], None]
 Method = Literal["bora", "bc_interventions"]
-
-
-@dataclass(frozen=True)
-class RoundsJob:
-    """What rounds on a robot are.
-
-    episodes: per round, assisted.  pairs: per test, 0 releases untested.  alarm: hash of the one that calls the person,
-    "" for none.
-    """
-
-    robot: RobotJob
-    method: str
-    rounds: int
-    episodes: int
-    pairs: int
-    seed: int
-    preset: str
-    residual: str
-    alarm: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +70,8 @@ def rounds_on_robot(
     residual: ResidualKind = "constant",
     data: list[Path] | None = None,
     alarm: Alarm | None = None,
+    elsewhere: bool = False,
+    wait: Wait = patiently,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Adapt a policy on a robot and return what happened in each round; `stopped` is true where the person stopped.
@@ -98,16 +79,15 @@ def rounds_on_robot(
     In the result, `warnings` is what a reader should know, also why the policy is unchanged once all rounds are over.
 
     data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
-    alarm: calls the person when V of the checkpoint's critic is too low.  The same call goes on where it was
-    interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch before anything moves, RobotFault if
-    the robot cannot obey any more.
+    alarm: calls the person when V of the checkpoint's critic is too low.  elsewhere: another process learns
+    (`bora_cli.train.robot_learner`), and this one only acts; it calls `wait` meanwhile, with what is missing.
+    The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
+    before anything moves, RobotFault if the robot cannot obey any more.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     base = load_trained(checkpoint)
     require_policy(base.spec, place.profile, str(checkpoint))
-    offline = [] if method == "bc_interventions" else data or [Path(p) for p in base.provenance["data"]]
-    for path in offline:
-        Dataset.open(path)
+    offline = [] if elsewhere else mixed_in(base, method, data)
     robot_job = RobotJob(
         robot=place.robot.spec.name,
         profile=place.profile.name,
@@ -122,46 +102,46 @@ def rounds_on_robot(
     )
     called = alarm.hash if alarm is not None else ""
     job = RoundsJob(robot_job, method, rounds, episodes, pairs, seed, preset, residual, called)
-    _claim(out, job)
+    claim(out, job)
     warnings = other_profiles(base.provenance, place.profile)
+
+    def learn(index: int, acting: Path) -> None:
+        if not elsewhere:
+            learn_round(job, base, index, acting, out, offline, progress)
+        while not learned(out / f"round-{index}"):
+            wait(f"the learner of round {index}")
+
+    with playing(out, "actor" if elsewhere else "both"):
+        result = _rounds(job, place, checkpoint, out, alarm, learn)
+    return {**result, "warnings": [*warnings, *result["warnings"]]}
+
+
+def _rounds(
+    job: RoundsJob,
+    place: Place,
+    checkpoint: Path,
+    out: Path,
+    alarm: Alarm | None,
+    learn: Callable[[int, Path], None],
+) -> dict[str, Any]:
+    """Go from round to round until the person stops or all are over.  learn: returns with a round's policy there."""
     acting = checkpoint
     done: list[dict[str, Any]] = []
-    for index in range(1, rounds + 1):
+    for index in range(1, job.rounds + 1):
         folder = out / f"round-{index}"
         if not (folder / "round.json").is_file():
             if not _collect(job, place, index, acting, out, alarm):
-                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": warnings}
-            if not (folder / "policy" / "config.json").is_file():
-                _learn(job, base, index, acting, out, offline, progress)
+                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": []}
+            learn(index, acting)
             outcome = _test(job, place, index, acting, folder)
             if outcome is None:
-                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": warnings}
+                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": []}
             write_json(folder / "round.json", {"index": index, **_human(job, index, out), **outcome})
         done.append(json.loads((folder / "round.json").read_text()))
         acting = folder / "policy" if done[-1]["released"] else acting
     final = copy_directory(acting, out / "policy")
     why = unchanged_because(done, job.method, job.preset)
-    return {
-        "policy": str(final),
-        "rounds": done,
-        "stopped": False,
-        "warnings": [*warnings, *([why] if why else [])],
-    }
-
-
-def _claim(out: Path, job: RoundsJob) -> None:
-    """Write job.json, or check that the one there is the same."""
-    file, asked = out / "job.json", {**asdict(job), **asdict(job.robot)}
-    if not job.alarm:
-        del asked["alarm"]
-    if not file.is_file():
-        if in_use(out):
-            raise ConfigError(f"{out} is not empty and holds no online run.", "Choose another --out.")
-        write_json(file, asked)
-        return
-    asked.pop("robot")
-    if detail := differences(json.loads(file.read_text()), asked):
-        raise ConfigError(f"{out} holds another online run ({detail}).", "Choose another --out.")
+    return {"policy": str(final), "rounds": done, "stopped": False, "warnings": [why] if why else []}
 
 
 def _part(path: Path, title: str, facts: dict[str, Any]) -> Part:
@@ -194,34 +174,6 @@ def _collect(job: RoundsJob, place: Place, index: int, acting: Path, out: Path, 
     session.run(last)
     assert session.dataset is not None
     return len(session.dataset) >= last
-
-
-def _learn(
-    job: RoundsJob,
-    base: Trained,
-    index: int,
-    acting: Path,
-    out: Path,
-    offline: list[Path],
-    progress: Progress | None,
-) -> None:
-    """Train the round's residual from all episodes so far; the robot holds meanwhile."""
-    folder, in_use_now = out / f"round-{index}", load_trained(acting)
-    with closing(Tracker(folder / "metrics.jsonl")) as tracker:
-        trained, facts = fit_residual(
-            base,
-            out / "episodes",
-            offline,
-            method=job.method,
-            seed=job.seed,
-            config=OnlineConfig.preset("paper" if job.preset == "paper" else "sim"),
-            kind=job.residual,  # type: ignore[arg-type]
-            previous=in_use_now if in_use_now.lam > 0 else None,
-            tracker=tracker,
-            progress=progress,
-        )
-    trained.provenance |= {"online_round": index, "training": facts}
-    save_trained(folder / "policy", trained)
 
 
 def _test(job: RoundsJob, place: Place, index: int, acting: Path, folder: Path) -> dict[str, Any] | None:
