@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +11,14 @@ from typer.testing import CliRunner
 
 from bora_cli.cli import doctor
 from bora_cli.cli.app import build
-from bora_cli.cli.devices import opened
+from bora_cli.cli.devices import fingers_by, known_device, opened
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, DataError, MissingSystemLibrary, NoDevice
+from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.input import spacemouse_open
 from bora_cli.input.keyboard import Keyboard
 from bora_cli.input.spacemouse_open import Found
+from bora_cli.input.synergies import fit_synergies
 from bora_cli.profiles import load_profile
 
 
@@ -135,3 +138,58 @@ def test_the_page_has_the_rules_that_are_printed() -> None:
     rules = [line for line in printed.splitlines() if line.startswith("KERNEL")]
     assert len(rules) == 3
     assert all(rule in page for rule in rules)
+
+
+def test_one_device_may_have_the_fingers() -> None:
+    keyboard, names = Keyboard(()), ["keyboard", "fingers=udp:0"]
+    assert known_device(names) == names
+    assert fingers_by(names) == 1
+    assert fingers_by(["keyboard", "udp:0"]) is None
+    with opened(names, keyboard, load_profile("sim")) as devices:
+        assert [device.name.partition(" ")[0] for device in devices] == ["keyboard", "udp"]
+    for strange in (["fingers=keyboard"], ["fingers=keyboard", "fingers=udp:0"]):
+        with pytest.raises(ConfigError, match="expected one for the arm and one for them"):
+            fingers_by(strange)
+
+
+def test_a_device_for_the_fingers_gets_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The seat of every session knows which device it is."""
+    seats: list[tuple[int | None, object]] = []
+    words = ["--device", "keyboard", "--device", "fingers=udp:0", "--window", "none"]
+
+    class Taken(Exception):
+        pass
+
+    def take(*given: object, **options: object) -> None:
+        for value in (*given, *options.values()):
+            driver = getattr(value, "driver", getattr(value, "_driver", value))
+            if isinstance(driver, Driver):
+                seats.append((driver.fingers_by, driver.synergies))
+        raise Taken
+
+    fit_hand = tmp_path / "hand.json"
+    postures = list(load_profile("sim").postures.values())
+    joints = [joint.name for joint in load_profile("sim").hand.joints]
+    fit_hand.write_text(json.dumps(fit_synergies(postures, joints).to_json()))
+    words += ["--hand", str(fit_hand)]
+    monkeypatch.setattr("bora_cli.cli.desk.TerminalDesk.__enter__", lambda desk: desk)
+    monkeypatch.setattr("bora_cli.cli.desk.TerminalDesk.__exit__", lambda *_: None)
+    monkeypatch.setattr("bora_cli.evaluate.teleoperate.Session", take)
+    monkeypatch.setattr("bora_cli.train.online.run_rounds", take)
+    monkeypatch.setattr("bora_cli.train.on_robot.rounds_on_robot", take)
+    monkeypatch.setattr(
+        "bora_cli.cli.robot_session.connected", lambda *_: SimpleNamespace(close=lambda: None)
+    )
+    policy, task = str(tmp_path / "policy"), ["--task", "press_button"]
+    monkeypatch.setattr("bora_cli.cli.options.require_checkpoint", lambda path: None)
+    Path(policy).mkdir()
+    robot = ["--profile", "sim", "--driver", "a:b", "--prompt", "x", "--out", str(tmp_path / "b")]
+    for command in (
+        ["teleop", *task],
+        ["online", policy, *task, "--out", str(tmp_path / "a")],
+        ["robot", "online", policy, *robot],
+    ):
+        result = CliRunner().invoke(build(), [*command, *words])
+        assert isinstance(result.exception, Taken), result.exception
+    assert [number for number, _ in seats] == [1, 1, 1]
+    assert all(synergies is not None for _, synergies in seats)

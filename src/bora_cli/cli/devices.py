@@ -1,4 +1,4 @@
-"""Devices by name, as `bora teleop --device` knows them: NAME, or NAME:WHERE."""
+"""Devices by name, as `bora teleop --device` knows them: NAME, NAME:WHERE, or fingers=NAME:WHERE."""
 
 from __future__ import annotations
 
@@ -14,13 +14,27 @@ from bora_cli.cli import options as o
 from bora_cli.errors import ConfigError
 
 DEVICES = ("keyboard", "spacemouse", "gamepad", "udp", "replay")
+FINGERS = "fingers="
+"""Before the name of a device whose axes move the fingers, while another one moves the arm."""
 
 
 def known_device(values: list[str] | None) -> list[str] | None:
     """Accept names of devices, with where they are behind a colon."""
     for value in values or ():
-        o.known("device", DEVICES)(value.partition(":")[0])
+        o.known("device", DEVICES)(value.removeprefix(FINGERS).partition(":")[0])
     return values
+
+
+def fingers_by(names: Sequence[str]) -> int | None:
+    """Return the number of the device whose axes move the fingers, None if the axes of all move the arm."""
+    marked = [number for number, name in enumerate(names) if name.startswith(FINGERS)]
+    if len(marked) > 1 or (marked and len(names) == 1):
+        raise ConfigError(
+            f"{'Both' if len(marked) == 2 else 'All'} devices move the fingers ({', '.join(names)});"
+            " expected one for the arm and one for them.",
+            "As in --device spacemouse:/dev/hidraw3 --device fingers=spacemouse:/dev/hidraw4.",
+        )
+    return marked[0] if marked else None
 
 
 Names = Annotated[
@@ -58,7 +72,7 @@ def opened(
     devices: list[Any] = []
     try:
         for name in names:
-            devices.append(_open(name, keyboard, hardware, token, beside_policy))
+            devices.append(_open(name.removeprefix(FINGERS), keyboard, hardware, token, beside_policy))
         if keyboard not in devices:  # for the hand, postures and a pedal
             devices.append(keyboard)
         yield tuple(devices)

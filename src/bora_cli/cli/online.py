@@ -87,6 +87,10 @@ def command(
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="Shared with a udp sender.", show_default=False),
     ] = None,
+    hand: Annotated[
+        Path | None,
+        typer.Option("--hand", metavar="FILE", help="Synergies of `bora hand fit`.", show_default=False),
+    ] = None,
     alarm: Annotated[
         str | None,
         typer.Option(metavar="REPORT", help="Call for help, don't watch.", show_default=False),
@@ -105,9 +109,8 @@ def command(
 ) -> None:
     """Let the policy act, take over where it fails, learn a correction on top.
 
-    A correction is released only if the policy alone succeeds more often with
-    it. A simulated person takes over, or you with --device; two processes share
-    the work with --role actor and learner: docs/online.md.
+    It is released only if the policy alone is better with it. A simulated person
+    takes over, or you with --device; --role shares the work: docs/online.md.
     """
     require_used(ctx, method, TAKES)
     _require_person(ctx, device, window, limit, role)
@@ -120,7 +123,7 @@ def command(
     ui = o.ui_of(ctx)
     with (
         claimed(out) if role == "both" else nullcontext(),
-        _crew(out, device, window, limit, profile, token, ui.quiet) as crew,
+        _crew(out, device, window, limit, profile, token, hand, ui.quiet) as crew,
         ui.progress(bars=crew is None) as progress,
         Workers(workers or None) as pool,
     ):
@@ -168,6 +171,7 @@ def _require_person(
     """Raise ConfigError for options of a person without one, and for a keyboard that nobody can press."""
     given = [f"--{name}" for name in ("window", "limit") if o.was_given(ctx, name)]
     given += ["--token-file"] if o.was_given(ctx, "token") else []
+    given += ["--hand"] if o.was_given(ctx, "hand") else []
     if device and role == "learner":
         raise ConfigError("A learner meets no person; --device is the actor's.", "Leave --device out.")
     if given and not device:
@@ -177,7 +181,11 @@ def _require_person(
         )
     if not 1 <= limit <= 600:
         raise ConfigError(f"--limit {limit:g} is not in the range 1 to 600.", "Choose another one.")
-    if window == "off" and device and any(name.partition(":")[0] == "keyboard" for name in device):
+    if (
+        window == "off"
+        and device
+        and any(name.removeprefix(d.FINGERS).partition(":")[0] == "keyboard" for name in device)
+    ):
         raise ConfigError(
             "--window off hears no keys, so --device keyboard could never drive.",
             "Use --window none in a terminal, or another device.",
@@ -241,6 +249,7 @@ def _crew(
     limit: float,
     profile: str,
     token: Path | None,
+    hand: Path | None,
     quiet: bool,
 ) -> Iterator[Any]:
     """Give the person at the desk with the devices, None for the simulated one."""
@@ -253,9 +262,11 @@ def _crew(
     from bora_cli.evaluate.teleoperate import Driver
     from bora_cli.input.key_file import KEYS, KeyFile
     from bora_cli.input.keyboard import Keyboard
+    from bora_cli.input.synergies import load_synergies
     from bora_cli.train.crew import Person
 
     hardware = sim_profile(profile)
+    synergies, puck = load_synergies(hand) if hand is not None else None, d.fingers_by(names)
     keyboard = Keyboard(tuple(hardware.postures))
     desk: Any = EmptyDesk()
     if window != "off":
@@ -266,4 +277,5 @@ def _crew(
         closing(KeyFile(out / KEYS)) as elsewhere,
     ):
         shared = SharedDesk(desk, elsewhere)
-        yield Person(Driver(shared, keyboard, opened, time.monotonic, time.sleep), limit)
+        seat = Driver(shared, keyboard, opened, time.monotonic, time.sleep, "view", puck, synergies)
+        yield Person(seat, limit)

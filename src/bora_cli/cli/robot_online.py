@@ -19,7 +19,7 @@ def command(
     ctx: typer.Context,
     *,
     checkpoint: o.Checkpoint,
-    prompt: r.Prompt,
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Told to the robot.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run to make or continue.")],
     profile: r.Profile,
     robot: r.Address = "",
@@ -41,6 +41,9 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of learning and test.")] = 0,
     window: Annotated[str, typer.Option(metavar="NAME", help="tk or none.")] = "tk",
+    hand: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of `bora hand fit`.", show_default=False)
+    ] = None,
     alarm: Annotated[
         str | None, typer.Option(metavar="REPORT", help="Call for help: docs/online.md.", show_default=False)
     ] = None,
@@ -58,7 +61,7 @@ def command(
     from bora_cli.train.on_robot import Place, rounds_on_robot
 
     ui = o.ui_of(ctx)
-    seat = r.Place(window, None, None, device or ["keyboard"], ui.quiet, out / KEYS)
+    seat = r.Place(window, hand, None, device or ["keyboard"], ui.quiet, out / KEYS)
     with claimed(out), r.station(where, seat) as (guarded, hardware, person), ui.progress() as progress:
         result = rounds_on_robot(
             checkpoint,

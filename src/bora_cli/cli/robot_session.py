@@ -244,6 +244,7 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
     if hardware.robot.driver != "sim":
         require_fit(where.profile)
     synergies = load_synergies(place.hand) if place.hand is not None else None
+    puck = d.fingers_by(place.devices)
     keyboard = Keyboard(tuple(hardware.postures))
     guide = (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if place.window == "tk" else TerminalDesk(guide, place.quiet)
@@ -257,7 +258,7 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
         yield (
             robot,
             hardware,
-            Seat(shared, keyboard, opened, time.monotonic, time.sleep, synergies=synergies),
+            Seat(shared, keyboard, opened, time.monotonic, time.sleep, "view", puck, synergies),
         )
 
 

@@ -86,8 +86,10 @@ def command(
     desk: Any = WindowDesk(guide) if window == "tk" else TerminalDesk(guide, ui.quiet)
     claim: AbstractContextManager[Any] = claimed(out) if out is not None else nullcontext()
     job = TeleopJob(profile, hardware.hash, task, setting, parse_gap(gap).identity, seed, image_size, limit)
-    with claim, d.opened(device or ["keyboard"], keyboard, hardware, token) as opened, desk:
-        driver = Driver(desk, keyboard, opened, time.monotonic, time.sleep, frame, synergies=synergies)
+    names = device or ["keyboard"]
+    puck = d.fingers_by(names)
+    with claim, d.opened(names, keyboard, hardware, token) as opened, desk:
+        driver = Driver(desk, keyboard, opened, time.monotonic, time.sleep, frame, puck, synergies)
         session = Session(job, driver, out)
         tally = session.run(episodes)
     document: dict[str, Any] = {**vars(tally), "devices": [each.name for each in opened]}
