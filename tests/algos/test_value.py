@@ -14,7 +14,9 @@ from bora_cli.algos.value import (
     assign_folds,
     episode_advantages,
     episode_returns,
+    explained,
     out_of_fold,
+    outcome_advantages,
     value_loss,
 )
 from bora_cli.errors import DataError
@@ -67,6 +69,21 @@ def test_what_would_have_come_after_a_truncation_is_not_taken_for_nothing() -> N
     target = returns.target(torch.arange(6), value, torch.zeros(6, 1, 1), torch.arange(6.0)[:, None])
     assert target[:3].tolist() == [1.75, 1.5, 1.0]
     assert target[3:5].tolist() == [1.5 + 0.25 * 50.0, 1.0 + 0.5 * 50.0]
+
+
+def test_what_values_explain_is_measured_against_their_mean() -> None:
+    returns = torch.tensor([0.0, 1.0, 1.0, 2.0])
+    assert explained(returns, returns) == 1.0
+    assert explained(torch.full((4,), 1.0), returns) == pytest.approx(0.0)
+    assert explained(2.0 - returns, returns) == pytest.approx(-3.0)
+    assert explained(torch.zeros(4), torch.ones(4)) == 1.0
+    assert explained(torch.zeros(0), torch.zeros(0)) == 1.0
+
+
+def test_without_a_value_every_tick_has_the_advantage_of_its_episode() -> None:
+    long_success, failure = torch.tensor([-0.1, -0.1, -0.1, 0.9]), torch.tensor([-0.1, -0.1])
+    adv = outcome_advantages([long_success, failure])
+    assert adv.tolist() == pytest.approx([0.4] * 4 + [-0.4] * 2)
 
 
 class ConstantValue(StateValue):

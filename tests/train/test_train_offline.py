@@ -151,6 +151,26 @@ def test_bora_from_its_own_warm_up_equals_bora_from_cp(
     assert weights(tmp_path / "bora") == weights(toy_policy)
 
 
+@pytest.mark.parametrize("skill", [-0.5, 0.5])
+def test_values_that_explain_nothing_give_way_to_the_outcomes(
+    toy_demos: Path, toy_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skill: float
+) -> None:
+    given: list[torch.Tensor] = []
+    real = phases.actor_loss
+
+    def spy(*experts: Any, **options: Any) -> Any:
+        given.append(experts[4])
+        return real(*experts, **options)
+
+    monkeypatch.setattr(phases, "actor_loss", spy)
+    monkeypatch.setattr(phases, "explained", lambda *_: skill)
+    found = run("bora", toy_demos, tmp_path / "policy", backbone=str(toy_backbone), updates=160)
+    totals = {round(float(e.reward.sum()), 4) for e in Dataset.open(toy_demos).episodes(images=False)}
+    seen = {round(float(x), 4) for x in torch.cat([adv.flatten() for adv in given])} - {0.0}
+    assert (len(seen) <= len(totals)) == (skill <= 0)
+    assert any("explained" in alarm for alarm in found.get("alarms", [])) == (skill <= 0)
+
+
 def test_a_gated_warm_up_clones_what_the_gate_lets_through(
     toy_demos: Path, toy_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,16 @@ def out_of_fold(predictions: Sequence[Tensor] | Tensor, fold: NDArray[np.int64])
     return stacked.gather(0, torch.as_tensor(fold, device=stacked.device)[None]).squeeze(0)
 
 
+def explained(values: Tensor, returns: Tensor) -> float:
+    """Return the share of the variance of returns that values explain, R^2: 0 for their mean, 1 where it is all.
+
+    values, returns: float [n].  Out of fold it is below 0 where the values would better have said the mean.
+    1 where the returns do not vary: there is nothing to explain.
+    """
+    spread = float(((returns - returns.mean()) ** 2).mean()) if len(returns) else 0.0
+    return 1.0 - float(((returns - values) ** 2).mean()) / spread if spread > 0 else 1.0
+
+
 @dataclass(frozen=True)
 class Returns:
     """What followed each of M ticks, and what is still open.
@@ -135,3 +145,13 @@ def episode_advantages(
             for v, r, t in zip(parts, rewards, terminated, strict=True)
         ]
     )
+
+
+def outcome_advantages(rewards: Sequence[Tensor]) -> Tensor:
+    """Return how much more reward every tick's episode got than the episodes did on average, float [sum T].
+
+    rewards: one float [T] per episode; undiscounted, so that long successes are successes.  What is left of the
+    advantages without a value (REINFORCE with a constant baseline, Williams 1992).
+    """
+    total = torch.stack([r.sum() for r in rewards])
+    return (total - total.mean()).repeat_interleave(torch.tensor([len(r) for r in rewards]))

@@ -54,6 +54,13 @@ def rules(config: OfflineConfig, unit: float) -> list[Rule]:
             np.inf,
             "the ensemble is as sure of random actions as of the data's",
         ),
+        Rule(
+            "value probe",
+            "explained",
+            1e-6,
+            np.inf,
+            "the values know nothing of what follows, so the actor was told the outcomes of episodes instead",
+        ),
         Rule("improve", "clip_fraction", 0.0, 0.5, "most ratios are clipped: the policy moves too fast"),
         Rule("improve", "ratio_p99", 0.0, 3.0, "the policy moves too fast between two snapshots"),
         Rule(

@@ -22,7 +22,9 @@ from bora_cli.algos.value import (
     assign_folds,
     episode_advantages,
     episode_returns,
+    explained,
     out_of_fold,
+    outcome_advantages,
     value_loss,
 )
 from bora_cli.models.consistency import ConsistencyExpert
@@ -95,7 +97,11 @@ def fit_critic(run: Run, sampler: Sampler, config: OfflineConfig, name: str = "c
 
 
 def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple[Tensor, Tensor]:
-    """Return value and advantage of every tick, float [M] each, from values that did not see its episode."""
+    """Return value and advantage of every tick, float [M] each, from values that did not see its episode.
+
+    Where such values explain nothing of what followed (`explained`), their advantages would be noise; then every tick
+    has that of its episode's outcome.
+    """
     episodes = run.buffer.episodes
     rewards = [torch.from_numpy(e.reward) for e in episodes]
     ends = [bool(e.terminated[-1]) for e in episodes]
@@ -126,6 +132,11 @@ def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple
         with torch.no_grad():
             predictions.append(value(tokens[0].float(), state))
     values = out_of_fold(predictions, fold)
+    ended = returns.discount == 0
+    skill = explained(values[ended], returns.collected[ended])
+    run.tracker.log(f"{name} probe", config.updates, {"explained": skill})
+    if skill <= 0:
+        return values, outcome_advantages(rewards)
     return values, episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
 
 
