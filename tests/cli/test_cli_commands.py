@@ -88,6 +88,10 @@ def test_profile_show(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "profile", "show", "sim")
     assert "workspace_low" in out
     assert "thumb_yaw" in out
+    assert "joints of the arm" not in out
+    _, out, _ = run(capsys, "profile", "show", "franka_dexhand021")
+    assert "joints of the arm" in out
+    assert "joint4     -2.97      -0.17         1.08" in out
 
 
 def test_profile_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def show(ctx: typer.Context, name: Name, json: o.Json = False) -> None:
             views = [(c.name, c.source, str(list(c.crop))) for c in profile.cameras]
             ui.table("\ncameras", ("name", "source", "crop"), views)
             return
+        if profile.arm.joints is not None:
+            ends = [(j.name, round(j.low, 4), round(j.high, 4), round(j.rate, 4)) for j in profile.arm.joints]
+            ui.table("\njoints of the arm", ("name", "low, rad", "high, rad", "rate, rad/s"), ends)
         cameras = [(c.name, c.driver, f"{c.width}x{c.height}", c.rate, c.mount) for c in profile.cameras]
         ui.table("\ncameras", ("name", "driver", "px", "Hz", "mount"), cameras)
 
