@@ -80,7 +80,7 @@ class EpisodesOnDisk:
 
 @dataclass(frozen=True)
 class Recordings:
-    """All ticks of some episodes and the windows into them, see `Judged`; memory holds none of them, only the episodes' rows.
+    """All ticks of some episodes and the windows into them, see `Judged`; memory holds only the episodes' rows.
 
     columns: of `Windows`.  looks: what the critic sees of each tick, float16 [M, N, W] tokens, or uint8
     [M, C, h, w, 3] pixels for a critic without tokens.
