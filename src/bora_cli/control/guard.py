@@ -225,8 +225,14 @@ class GuardedRobot:
         else:
             turn = vector_of(target.rotation @ state.rotation.T)
             wish = Wish(target.position - state.position, turn, target.hand, np.array(False))
-        if self._watch is None or self._foresees is None:
+        if self._watch is None:
             new, changed = advance(self._envelope, state, wish, self._measured)
+        elif self._foresees is None:
+            if trouble:
+                self._watch.stopped(self._heading(state.past[1], state.turned[1]))
+            closed = np.array(not trouble and self._watch.refuses(self._heading(wish.step, wish.turn)))
+            new, changed = advance(self._envelope, state, wish, self._measured, only_rest=closed)
+            changed |= {"arm joints": closed}
         else:
             limits, along = self._watch.limits, self._foresees.arm_along
             new, changed = advance_within(self._envelope, state, wish, self._measured, limits, along)
@@ -243,6 +249,11 @@ class GuardedRobot:
             self._written(trouble)
         self._trouble = trouble
         return result
+
+    def _heading(self, step: F64, turn: F64) -> F64:
+        """Return where a motion of one tick leads, float64 [6] in shares of full speed."""
+        speeds = self._envelope.translation.speed, self._envelope.rotation.speed
+        return np.concatenate([step / speeds[0], turn / speeds[1]])
 
     def _after(self, new: MotionState, sent: Target, accepted: Target) -> MotionState:
         """Return the state after a target was accepted: as planned, or at rest where the driver placed the tool."""

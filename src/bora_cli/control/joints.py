@@ -6,7 +6,8 @@ Who commands poses does not know the joints; the arm's kinematics does.  There a
   Then `advance_within` takes a step only if the joints, on this step and on the way to rest after it, keep their
   limits.  The way to rest of the last tick was judged the same way, so there always is one.
 - Of the others the joints are only measured.  Then `Watch.trouble` says when a joint is outside, too fast, or would be
-  outside before the robot could be at rest; the robot brakes.
+  outside before the robot could be at rest; the robot brakes, and `Watch.refuses` to go on the way that it came, until
+  the joint is back.
 
 Angles in rad, rates in rad per tick.
 """
@@ -32,6 +33,8 @@ where the arm cannot follow."""
 SLACK = 1e-9
 SHARES = (0.75, 0.5, 0.25)
 """Of a wish, tried one after the other where the whole of it asks too much of a joint."""
+BACK = 0.05
+"""How far a joint has to come back before the way on which it was stopped is open again, rad."""
 SERVO = 0.02
 """How far outside its range a joint may be measured, rad: servos lag, and swing a little."""
 
@@ -134,6 +137,7 @@ class Watch:
         self._ticks = ticks
         self._before: tuple[float, F64] | None = None
         self._per_tick: F64 = np.zeros(len(limits.names))
+        self._stops: list[tuple[F64, int, float]] = []
         self.joints: F64 | None = None
 
     def see(self, t: float, joints: F64) -> None:
@@ -169,13 +173,38 @@ class Watch:
             if speed > rate * (1 + SLACK):
                 per_s = 1 / self.limits.dt
                 return f"arm joint {name} at {speed * per_s:.2f} rad/s, allowed {rate * per_s:.2f} rad/s"
-        coming = self.joints + self._ticks * self._per_tick
-        outwards = self.limits.excess(coming) > self.limits.excess(self.joints)
-        if where := self.limits.trespass(
-            np.where(outwards, coming, np.clip(coming, self.limits.low, self.limits.high))
-        ):
+        coming, outwards = self._coming
+        inside = np.clip(coming, self.limits.low, self.limits.high)
+        if where := self.limits.trespass(np.where(outwards, coming, inside)):
             return f"too fast to stop in time: {where}"
         return ""
+
+    def stopped(self, heading: F64) -> None:
+        """Remember the way of the tool, float64 [6] in shares of full speed, on which it had to be stopped."""
+        length = float(np.linalg.norm(heading))
+        if self.joints is None or length == 0.0:
+            return
+        for joint in np.flatnonzero(self._coming[1]):
+            self._stops.append((heading / length, int(joint), self._room(int(joint))))
+
+    def refuses(self, heading: F64) -> bool:
+        """Tell whether a way of the tool [6] is one on which a joint was stopped that has not come back since."""
+        self._stops = [stop for stop in self._stops if self._room(stop[1]) <= stop[2] + BACK]
+        return any(float(stopped @ heading) > 0.0 for stopped, _, _ in self._stops)
+
+    @property
+    def _coming(self) -> tuple[F64, Mask]:
+        """Where the joints [N] would come to rest, and which of them would be outside, or farther out than they are."""
+        assert self.joints is not None
+        coming = self.joints + self._ticks * self._per_tick
+        return coming, self.limits.excess(coming) > self.limits.excess(self.joints)
+
+    def _room(self, joint: int) -> float:
+        """Return how far a joint is from the nearer end of its range, rad; negative outside."""
+        assert self.joints is not None
+        return float(
+            min(self.limits.high[joint] - self.joints[joint], self.joints[joint] - self.limits.low[joint])
+        )
 
 
 def ticks_to_rest(envelope: Envelope) -> float:
