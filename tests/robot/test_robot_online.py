@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_robot_session import PROFILE, Desk, Puller, driver, simulated
 
+from bora_cli.algos.bora_online import OnlineConfig
 from bora_cli.analysis.live import read_live
 from bora_cli.checkpoint import load_trained
 from bora_cli.cli.console import totals
@@ -24,6 +25,11 @@ from bora_cli.train.on_robot import Place, rounds_on_robot
 from bora_cli.train.robot_learner import learn_elsewhere
 from robot_fakes import FakeClock
 from toy_world import weights
+
+
+@pytest.fixture(autouse=True)
+def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bora_cli.train.residual.OnlineConfig", lambda **k: OnlineConfig(updates=20, **k))
 
 
 def run(policy: Path, out: Path, keys: str, **options: Any) -> tuple[dict[str, Any], Desk]:
@@ -124,7 +130,7 @@ def nothing(reason: str) -> None:
 
 def acting(policy: Path, out: Path, keys: str, **options: Any) -> dict[str, Any] | str:
     try:
-        return run(policy, out, keys, elsewhere=True, wait=nothing, rounds=2, **options)[0]
+        return run(policy, out, keys, elsewhere=True, wait=nothing, rounds=2, pairs=1, **options)[0]
     except Nothing as waits:
         return str(waits)
 
@@ -141,7 +147,7 @@ def test_a_learner_elsewhere_comes_to_the_same(
 ) -> None:
     """They meet at files; each is stopped, and the learner killed, in the middle of what it does."""
     whole, out = tmp_path / "whole", tmp_path / "run"
-    expected, _ = run(toy_policy, whole, "yyynnyyyynny", rounds=2)
+    expected, _ = run(toy_policy, whole, "yyynyyyn", rounds=2, pairs=1)
     assert learning(toy_policy, out).endswith("to be begun by `bora robot online --elsewhere`")  # type: ignore[union-attr]
     assert acting(toy_policy, out, "y")["stopped"]  # type: ignore[index]
     assert learning(toy_policy, out) == "episodes of round 1: 1 of 2 are there"
@@ -154,9 +160,9 @@ def test_a_learner_elsewhere_comes_to_the_same(
     hidden = (out / "round-1" / "policy").rename(out / "still on its way")
     assert acting(toy_policy, out, "") == "the learner of round 1"
     hidden.rename(out / "round-1" / "policy")
-    assert acting(toy_policy, out, "ynnyyy") == "the learner of round 2"
+    assert acting(toy_policy, out, "ynyy") == "the learner of round 2"
     assert learning(toy_policy, out) == {"run": str(out), "rounds": 2, "method": "bc_interventions"}
-    result = acting(toy_policy, out, "ynny")
+    result = acting(toy_policy, out, "yn")
     assert not result["stopped"]  # type: ignore[index]
     assert result["rounds"] == expected["rounds"]  # type: ignore[index]
     for place in ("round-1/policy", "round-2/policy", "policy"):
@@ -182,4 +188,4 @@ def test_a_run_has_one_learner(toy_policy: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     acting(toy_policy, out, "y")
     with playing(out, "learner"), pytest.raises(ConfigError, match="learner"):
-        run(toy_policy, out, "y", rounds=2)
+        run(toy_policy, out, "y", rounds=2, pairs=1)
