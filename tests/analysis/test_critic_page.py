@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import made_up
@@ -13,7 +15,7 @@ import torch
 
 from bora_cli.analysis.analyze import analyze
 from bora_cli.analysis.critic_page import critic_page, critic_section, verdict
-from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, SwapScore
+from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, Ope, SwapScore
 from bora_cli.analysis.figures import swap_bars
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.value_tests import ensemble_spread
@@ -38,6 +40,7 @@ def test_all_marks_are_there_and_survive_json():
         *(
             "spearman",
             "late_drop",
+            "late_drop_success",
             "bias",
             "separation",
             "ece",
@@ -62,7 +65,7 @@ def test_summaries_of_earlier_versions_are_read():
 
 def test_the_verdict_follows_the_numbers():
     said = " ".join(verdict(made()))
-    assert "At the end V ranks a success above a failure with probability" in said
+    assert re.search(r"ranks a success above a failure with probability 1\.00 \[\d\.\d\d, 1\.00\];", said)
     assert "of the episode on it does better than chance" in said
     assert "Q prefers the executed chunk to one of another state in 90 % of the states [85, 95]." in said
     assert "An alarm on V finds" in said
@@ -73,8 +76,22 @@ def test_the_verdict_follows_the_numbers():
     blind = CriticSummary(
         3, 3, auroc=(AurocPoint(0.05, 6, 0.9, 0.8, 1.0), AurocPoint(0.95, 6, 0.6, 0.3, 0.8))
     )
-    assert "at no time is that surely better than chance" in verdict(blind)[0]
+    assert "probability 0.60 [0.30, 0.80]; at no time is that surely better than chance" in verdict(blind)[0]
     assert verdict(CriticSummary(1, 0)) == []
+
+
+def test_every_mark_has_its_interval():
+    ranked = Ope((), 9, 0.5, 0.1, 0.9, 0.2, 0.05, 0.3)
+    shown = critic_section(dataclasses.replace(made(), ope=ranked), {})
+    for mark in (
+        r"share whose V falls by over 0\.2 in the last third; \S+ to \S+; of the successes 0\.00; 0\.00 to 0\.\d\d",
+        r"0\.5 = ignores the action; 0\.85 to 0\.95",
+        r"rank correlation with its error \S+; \S+ to \S+",
+        r"1 = as steep as V says; \S+ to \S+",
+        r"mean over each one&#x27;s worst \(MMRV\); 0\.05 to 0\.30",
+        r"median \d+ ticks before the end \(\d+ to \d+\); \d+ % \(\d+ to \d+\) of the successes interrupted",
+    ):
+        assert re.search(mark, shown), mark
 
 
 def test_demonstrations_are_not_called_unaided():

@@ -41,6 +41,7 @@ def test_a_blind_critic_finds_no_more_than_it_disturbs():
     w = early_warning(episodes(falls=False, n=200), rng=rng())
     assert w.false_alarms <= FALSE_ALARMS
     assert w.detected < 0.25
+    assert w.false_alarms_lo < w.false_alarms < w.false_alarms_hi
 
 
 def test_the_curve_is_one_of_trade_offs():

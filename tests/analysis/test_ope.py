@@ -39,6 +39,8 @@ def test_a_critic_that_knows_ranks_as_success_does_and_a_perverse_one_the_other_
     assert perverse.mmrv == pytest.approx((0.8 + 0.4 + 0.8) / 3)
     guess = ope_summary(policies, rng().standard_normal((3, 40)), rng=rng())
     assert guess.lo < guess.hi
+    assert guess.mmrv_lo <= guess.mmrv <= guess.mmrv_hi
+    assert guess.mmrv_lo < guess.mmrv_hi
     ope_scatter(guess)
     with pytest.raises(DataError, match="values are not finite"):
         ope_summary(policies, values * np.nan, rng=rng())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bora_cli.cli.analyze import ANALYSED
 from bora_cli.cli.app import main
 
 
@@ -58,12 +59,14 @@ def test_everything_that_was_asked_for_reaches_the_library(
 
     def analyze(checkpoint: Path, **options: Any) -> dict[str, Any]:
         given.update(options, checkpoint=checkpoint)
-        numbers = dict.fromkeys(("spearman", "late_drop", "ece", "bias", "spread", "action_sensitivity"))
+        numbers: dict[str, Any] = dict.fromkeys(ANALYSED)
         return {
             **numbers,
             "checkpoint": "p",
             "successes": 1,
             "failures": 2,
+            "ece": 0.1,
+            "intervals": {"ece": (0.05, 0.2), "spearman": (None, None)},
             "says": ["It says."],
             "notes": ["Left out."],
             "report": "r.html",
@@ -93,4 +96,5 @@ def test_everything_that_was_asked_for_reaches_the_library(
     assert given["ope"] == [Path("a"), Path("b")]
     assert given["workers"].count == 1
     assert "It says." in out
+    assert ["ece", "0.1", "[0.050,", "0.200]"] in [line.split() for line in out.splitlines()]
     assert out.startswith("Left out.\n")

@@ -63,19 +63,21 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
             (
                 "failures with a late drop",
                 c.late_drop,
-                f"share whose V falls by over 0.2 in the last third{_between(c, 'late_drop')}",
+                f"share whose V falls by over 0.2 in the last third{_between(c, 'late_drop')}{_successes(c)}",
             ),
             (
                 "prefers its own chunk",
                 None if other is None else other.win_rate,
-                "over a chunk of another state; 0.5 = ignores the action",
+                "over a chunk of another state; 0.5 = ignores the action"
+                + ("" if other is None else _range(other.lo, other.hi)),
             ),
             (
                 "knows the better chunk",
                 None if c.counterfactual is None else c.counterfactual.agree,
                 ""
                 if c.counterfactual is None
-                else f"where executing it showed one, n {c.counterfactual.differing}",
+                else f"where executing it showed one, n {c.counterfactual.differing}"
+                + _range(c.counterfactual.lo, c.counterfactual.hi),
             ),
             (
                 "action sensitivity",
@@ -94,7 +96,7 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
                 + (
                     ""
                     if c.spread_error is None
-                    else f"; rank correlation with its error {c.spread_error:.2f}"
+                    else f"; rank correlation with its error {c.spread_error:.2f}{_between(c, 'spread_error')}"
                 ),
             ),
             (
@@ -106,6 +108,17 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
                 "bias",
                 c.bias,
                 f"mean of V minus return; expectiles are optimistic by design{_between(c, 'bias')}",
+            ),
+            (
+                "slope of the return over V",
+                c.slope,
+                f"1 = as steep as V says{_between(c, 'slope')}",
+            ),
+            (
+                "cost of a wrong order",
+                None if c.ope is None else c.ope.mmrv,
+                "of policies, in success, mean over each one's worst (MMRV)"
+                + ("" if c.ope is None else _range(c.ope.mmrv_lo, c.ope.mmrv_hi)),
             ),
         ]
         parts.append(marks([(n, f"{v:.2f}", note) for n, v, note in wanted if v is not None]))
@@ -124,8 +137,18 @@ def critic_section(c: CriticSummary | None, drawn: Mapping[str, str]) -> str:
 
 def _between(c: CriticSummary, name: str) -> str:
     """Return the interval of a mark as text, "" where there is none."""
-    lo, hi = c.intervals.get(name, (None, None))
+    return _range(*c.intervals.get(name, (None, None)))
+
+
+def _range(lo: float | None, hi: float | None) -> str:
     return "" if lo is None or hi is None else f"; {lo:.2f} to {hi:.2f}"
+
+
+def _successes(c: CriticSummary) -> str:
+    """Return the share of the successes that drop late too, as text, "" where it is not known."""
+    if c.late_drop_success is None:
+        return ""
+    return f"; of the successes {c.late_drop_success:.2f}{_between(c, 'late_drop_success')}"
 
 
 def verdict(c: CriticSummary) -> list[str]:
@@ -143,7 +166,8 @@ def verdict(c: CriticSummary) -> list[str]:
             if first is not None
             else "at no time is that surely better than chance"
         )
-        said.append(f"At the end V ranks a success above a failure with probability {end.value:.2f}; {when}.")
+        between = f"{end.value:.2f} [{end.lo:.2f}, {end.hi:.2f}]"
+        said.append(f"At the end V ranks a success above a failure with probability {between}; {when}.")
     for kind, name in (
         ("other_state", "one of another state"),
         ("flipped_xyz", "one that moves the other way"),
@@ -264,4 +288,10 @@ def _moved(s: OcclusionScore) -> str:
 
 def _alarm(w: EarlyWarning) -> str:
     lead = "none" if w.lead is None else f"median {w.lead:.0f} ticks before the end"
-    return f"{lead}; {100 * w.false_alarms:.0f} % of the successes interrupted"
+    if w.lead_lo is not None and w.lead_hi is not None:
+        lead += f" ({w.lead_lo:.0f} to {w.lead_hi:.0f})"
+    disturbed = f"{100 * w.false_alarms:.0f} %"
+    if w.false_alarms_lo is not None and w.false_alarms_hi is not None:
+        disturbed += f" ({100 * w.false_alarms_lo:.0f} to {100 * w.false_alarms_hi:.0f})"
+    found = f"{w.detected_lo:.2f} to {w.detected_hi:.2f}"
+    return f"{found}; {lead}; {disturbed} of the successes interrupted"

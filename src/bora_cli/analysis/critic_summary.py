@@ -81,6 +81,8 @@ class EarlyWarning:
     successes: int
     failures: int
     curve: tuple[WarningPoint, ...] = ()
+    false_alarms_lo: float | None = None
+    false_alarms_hi: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class OpePolicy:
 
 @dataclass(frozen=True)
 class Ope:
-    """Predicted against measured over policies (`bora_cli.analysis.ope`): rank correlation with interval, and MMRV."""
+    """Predicted against measured over policies (`bora_cli.analysis.ope`): rank correlation and MMRV with intervals."""
 
     policies: tuple[OpePolicy, ...]
     states: int
@@ -172,6 +174,8 @@ class Ope:
     lo: float
     hi: float
     mmrv: float
+    mmrv_lo: float | None = None
+    mmrv_hi: float | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,8 @@ class CriticSummary:
     """How well the critic tells good from bad on held-out episodes in which nobody took over.
 
     auroc, auroc_end: over normalised time and over ticks to the end (negative).  effect, separation: Cohen's d over
-    normalised time, and the mean distance of the two outcomes' mean curves in value units.  spread: mean standard
+    normalised time, and the mean distance of the two outcomes' mean curves in value units.  late_drop, and
+    late_drop_success: share of the failures, and of the successes, whose V falls late.  spread: mean standard
     deviation of the ensemble in standard deviations of Q.  spread_error: rank correlation of that spread with the
     distance of Q from the collected return.  demonstrations: how many of the episodes are.  notes: what was left
     out, and why.  intervals: 95 % intervals over episodes of the numbers that have their name.
@@ -191,6 +196,7 @@ class CriticSummary:
     swap: tuple[SwapScore, ...] = ()
     spearman: float | None = None
     late_drop: float | None = None
+    late_drop_success: float | None = None
     ece: float | None = None
     bias: float | None = None
     action_sensitivity: float | None = None

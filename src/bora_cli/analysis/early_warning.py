@@ -34,7 +34,7 @@ def early_warning(
     """Return the alarm that rings in at most this share of the successes, and the curve of all margins.
 
     lead: median over the failures that were found of the ticks between the alarm and their end; its interval is a
-    bootstrap over those failures at this margin.  detected: with the Wilson interval.
+    bootstrap over those failures at this margin.  detected, false_alarms: with Wilson intervals.
     Raises DataError with fewer than LEAST successes or failures.
     """
     check_traces(traces)
@@ -57,6 +57,7 @@ def early_warning(
         drawn = np.median(leads[rng.integers(found, size=(resamples, found))], axis=1)
         lead_lo, lead_hi = interval(drawn)
     lo, hi = wilson(found, failures)
+    disturbed_lo, disturbed_hi = wilson(int((peaks[success] > chosen.margin).sum()), int(success.sum()))
     return EarlyWarning(
         margin=chosen.margin,
         false_alarms=chosen.false_alarms,
@@ -69,6 +70,8 @@ def early_warning(
         successes=int(success.sum()),
         failures=failures,
         curve=_thinned(curve),
+        false_alarms_lo=disturbed_lo,
+        false_alarms_hi=disturbed_hi,
     )
 
 

@@ -178,12 +178,14 @@ def ope_summary(
     )
     rho = np.array([spearman(drawn[:, r], successes[:, r]) for r in range(resamples)])
     lo, hi = interval(rho)
+    wrong = np.array([mmrv(drawn[:, r], successes[:, r]) for r in range(resamples)])
     found = []
     for p, value, boot in zip(policies, means, drawn, strict=True):
         k, n = int(p.success.sum()), p.success.size
         v_lo, v_hi = interval(boot)
         found.append(OpePolicy(p.name, n, k, *wilson(k, n), float(value), v_lo, v_hi))
-    return Ope(tuple(found), states, spearman(means, rates), lo, hi, mmrv(means, rates))
+    order = mmrv(means, rates)
+    return Ope(tuple(found), states, spearman(means, rates), lo, hi, order, *interval(wrong))
 
 
 def mmrv(predicted_value: Any, success: Any) -> float:

@@ -130,13 +130,14 @@ def critic_summary(
     c = value_tests.calibration(alone, rng=rng) if alone["mc_return"].is_finite().any() else None
     auroc = tuple(value_tests.auroc_over_time(alone, rng=rng)) if both else ()
     rises = value_tests.monotonicity(alone, rng=rng) if success.any() else None
-    drops = value_tests.late_drop(alone) if both else None
+    drops, falls = (value_tests.late_drop(alone, success=s) if both else None for s in (False, True))
     own = rng.spawn(2)
     apart = value_tests.separation(alone, rng=own[0]) if both else None
     spread = value_tests.ensemble_spread(alone, rng=own[1])
     told: dict[str, Estimate | None] = {
         "spearman": rises,
         "late_drop": drops,
+        "late_drop_success": falls,
         "bias": c.bias if c else None,
         "separation": apart.area if apart else None,
         "spread": spread.size if spread else None,
@@ -156,6 +157,7 @@ def critic_summary(
         swap=tuple(swap),
         spearman=rises.value if rises else None,
         late_drop=drops.value if drops else None,
+        late_drop_success=falls.value if falls else None,
         ece=c.ece if c else None,
         bias=c.bias.value if c else None,
         action_sensitivity=action_sensitivity.value if action_sensitivity else None,

@@ -15,6 +15,7 @@ ANALYSED = (
     "failures",
     "spearman",
     "late_drop",
+    "late_drop_success",
     "ece",
     "bias",
     "spread",
@@ -102,7 +103,10 @@ def analyze_command(
     def told() -> None:
         for note in result["notes"]:  # first: what the numbers below cannot tell
             ui.line(note)
-        ui.table("", ("", ""), [(name, result[name]) for name in ANALYSED])
+        between = {
+            k: f"[{lo:.3f}, {hi:.3f}]" for k, (lo, hi) in result["intervals"].items() if lo is not None
+        }
+        ui.table("", ("", "", ""), [(name, result[name], between.get(name, "")) for name in ANALYSED])
         for sentence in result["says"]:
             ui.line(sentence)
 
