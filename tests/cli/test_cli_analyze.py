@@ -96,5 +96,5 @@ def test_everything_that_was_asked_for_reaches_the_library(
     assert given["ope"] == [Path("a"), Path("b")]
     assert given["workers"].count == 1
     assert "It says." in out
-    assert ["ece", "0.1", "[0.050,", "0.200]"] in [line.split() for line in out.splitlines()]
+    assert ["ece", "0.100", "[0.050,", "0.200]"] in [line.split() for line in out.splitlines()]
     assert out.startswith("Left out.\n")

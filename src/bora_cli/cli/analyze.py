@@ -104,9 +104,10 @@ def analyze_command(
         for note in result["notes"]:  # first: what the numbers below cannot tell
             ui.line(note)
         between = {
-            k: f"[{lo:.3f}, {hi:.3f}]" for k, (lo, hi) in result["intervals"].items() if lo is not None
+            k: f" [{lo:.3f}, {hi:.3f}]" for k, (lo, hi) in result["intervals"].items() if lo is not None
         }
-        ui.table("", ("", "", ""), [(name, result[name], between.get(name, "")) for name in ANALYSED])
+        marks = {k: f"{result[k]:.3f}{told}" for k, told in between.items() if k in ANALYSED}
+        ui.table("", ("", ""), [(name, marks.get(name, result[name])) for name in ANALYSED])
         for sentence in result["says"]:
             ui.line(sentence)
 
