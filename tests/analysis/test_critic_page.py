@@ -13,10 +13,12 @@ import polars as pl
 import pytest
 import torch
 
-from bora_cli.analysis.analyze import analyze
+from bora_cli.analysis.analyze import analyze, draw
 from bora_cli.analysis.critic_page import critic_page, critic_section, verdict
 from bora_cli.analysis.critic_summary import AurocPoint, CriticSummary, Ope, SwapScore
 from bora_cli.analysis.figures import swap_bars
+from bora_cli.analysis.html import figure_html
+from bora_cli.analysis.style import COLUMN
 from bora_cli.analysis.tables import critic_summary
 from bora_cli.analysis.value_tests import ensemble_spread
 from bora_cli.checkpoint import load_trained, save_trained
@@ -120,6 +122,13 @@ def test_intervals_from_few_episodes_come_with_a_warning(episodes, few):
     )
     assert (warned in said) == few
     assert ("too narrow" in said) == few
+
+
+def test_figures_of_a_whole_page_are_not_shrunk_to_a_phone():
+    table = made_up.traces(40, takeovers=False)
+    for name, figure in draw(table, made(), {}).items():
+        shown = figure_html(name, {name: "<svg></svg>"})
+        assert ('class="wide"' in shown) == (figure.get_figwidth() > COLUMN), name
 
 
 def test_the_page_needs_no_network_and_escapes():

@@ -34,7 +34,7 @@ CAPTIONS: dict[str, str] = {
 }
 """Caption of each known figure; figures under other names get their name as caption."""
 
-_WIDE = {"value_traces", "auroc", "counterfactual", "occlusion", "occluded", "rounds", "residual"}
+_WIDE = {"value_traces", "auroc", "counterfactual", "occlusion", "occluded", "warning", "rounds", "residual"}
 
 
 def page(title: str, over: str, head: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:
