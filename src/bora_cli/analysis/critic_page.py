@@ -266,7 +266,8 @@ def _looks(scores: Sequence[OcclusionScore]) -> list[str]:
     task, patch = by_kind.get("object_and_hand"), by_kind.get("background_patch")
     said = []
     if task is not None and patch is not None:
-        more = "more than" if (task.v_change or 0) > (patch.v_change or 0) else "no more than"
+        more = "more than" if (task.v_change_lo or 0) > (patch.v_change_hi or 0) else "not surely more than"
+        more = more if (task.v_change or 0) > (patch.v_change or 0) else "no more than"
         said.append(
             f"Covering hand and object moves V by {_moved(task)}, {more} covering as much background"
             f" ({_moved(patch)})."
