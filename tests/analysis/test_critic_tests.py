@@ -72,6 +72,16 @@ def test_a_critic_that_knows_the_action_wins(chunks):
     assert action_sensitivity(np.stack([np.arange(3.0)] * 2), [0, 1], rng=rng).value == 1
 
 
+def test_the_effect_of_a_swap_has_an_interval_over_episodes():
+    q = np.tile([0.0, 2.0], 20)
+    (even,) = swap_test(q, {"x": q - 3.0}, EPISODES, rng=np.random.default_rng(0))
+    assert (even.effect, even.effect_lo, even.effect_hi) == pytest.approx((3.0, 3.0, 3.0))
+    (uneven,) = swap_test(q, {"x": q - EPISODES}, EPISODES, rng=np.random.default_rng(0))
+    assert uneven.effect == pytest.approx(3.5)
+    assert uneven.effect_lo < 3.0
+    assert uneven.effect_hi > 4.0
+
+
 def test_only_valid_rows_count_and_episodes_are_drawn_whole():
     q, bad = np.zeros(40), np.where(EPISODES < 4, -1.0, 1.0)
     (all_rows,) = swap_test(q, {"x": bad}, EPISODES, rng=np.random.default_rng(0))

@@ -52,6 +52,12 @@ def test_the_curve_is_one_of_trade_offs():
     assert found == sorted(found, reverse=True)
     assert w.false_alarms <= FALSE_ALARMS
     assert len(w.curve) <= 41
+    for p in w.curve:
+        assert p.detected_lo is not None and p.detected_hi is not None  # noqa: PT018
+        assert p.detected_lo <= p.detected <= p.detected_hi
+        if p.lead is not None:
+            assert p.lead_lo is not None and p.lead_hi is not None  # noqa: PT018
+            assert p.lead_lo <= p.lead <= p.lead_hi
     assert png(trace_figures.warning_curve(w)).startswith(b"\x89PNG")
 
 

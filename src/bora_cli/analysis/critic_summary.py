@@ -43,6 +43,8 @@ class SwapScore:
     lo: float
     hi: float
     effect: float | None
+    effect_lo: float | None = None
+    effect_hi: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class WarningPoint:
     false_alarms: float
     detected: float
     lead: float | None
+    detected_lo: float | None = None
+    detected_hi: float | None = None
+    lead_lo: float | None = None
+    lead_hi: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ Chunks are float32 [n, H, A] in the physical units of their `ActionSpec`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,8 +129,9 @@ def swap_test(
 
     q_good: [n] of the executed chunks; q_bad: kind -> [n]; episodes: [n].  valid: kind -> rows to count
     (`differs`), all if absent.  Scores closer than `tie` count half, so that rounding is not taken for
-    preference.  effect: mean of q_good - q_bad in standard deviations of q_good; None where q_good does not
-    vary.  Raises DataError for unequal lengths, NaN, or a kind without a row to count.
+    preference.  effect: mean of q_good - q_bad in standard deviations of q_good, its interval from the same draws
+    of episodes; None where q_good does not vary.  Raises DataError for unequal lengths, NaN, or a kind without a row
+    to count.
     """
     good, ids = np.asarray(q_good, np.float64), np.asarray(episodes)
     _need_finite("executed", good, ids.size)
@@ -148,14 +151,18 @@ def swap_test(
         gap = (good - q)[rows]
         wins = np.where(np.abs(gap) <= tie, 0.5, gap > 0)
         _, group = np.unique(ids[rows], return_inverse=True)
+        counts = np.bincount(group).astype(np.float64)
+        again = deepcopy(rng)
         rate, _ = ratio_estimate(
-            np.bincount(group, wins).astype(np.float64),
-            np.bincount(group).astype(np.float64),
-            rng=rng,
-            resamples=resamples,
+            np.bincount(group, wins).astype(np.float64), counts, rng=rng, resamples=resamples
         )
-        effect = float(gap.mean() / spread) if spread > tie else None
-        scores.append(SwapScore(kind, int(rows.sum()), float(wins.mean()), rate.lo, rate.hi, effect))
+        score = SwapScore(kind, int(rows.sum()), float(wins.mean()), rate.lo, rate.hi, None)
+        if spread > tie:
+            moved, _ = ratio_estimate(
+                np.bincount(group, gap / spread).astype(np.float64), counts, rng=again, resamples=resamples
+            )
+            score = replace(score, effect=moved.value, effect_lo=moved.lo, effect_hi=moved.hi)
+        scores.append(score)
     return scores
 
 

@@ -7,6 +7,9 @@ other half of the episodes, so no episode is judged by itself.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -54,8 +57,7 @@ def early_warning(
     found, failures = len(leads), int((~success).sum())
     lead_lo = lead_hi = float("nan")
     if found:
-        drawn = np.median(leads[rng.integers(found, size=(resamples, found))], axis=1)
-        lead_lo, lead_hi = interval(drawn)
+        lead_lo, lead_hi = _around_median(leads, rng, resamples)
     lo, hi = wilson(found, failures)
     disturbed_lo, disturbed_hi = wilson(int((peaks[success] > chosen.margin).sum()), int(success.sum()))
     return EarlyWarning(
@@ -69,7 +71,7 @@ def early_warning(
         lead_hi=lead_hi if np.isfinite(lead_hi) else None,
         successes=int(success.sum()),
         failures=failures,
-        curve=_thinned(curve),
+        curve=tuple(_bounded(p, scores, success, rng, resamples) for p in _thinned(curve)),
         false_alarms_lo=disturbed_lo,
         false_alarms_hi=disturbed_hi,
     )
@@ -119,6 +121,24 @@ def _point(
         len(leads) / int((~success).sum()),
         float(np.median(leads)) if len(leads) else None,
     )
+
+
+def _bounded(
+    point: WarningPoint,
+    scores: list[F64],
+    success: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    rng: np.random.Generator,
+    resamples: int,
+) -> WarningPoint:
+    """Return a point of the curve with its 95 % intervals: of the share found, and of the median lead time."""
+    leads = _leads(scores, success, point.margin)
+    lo, hi = wilson(len(leads), int((~success).sum()))
+    lead_lo, lead_hi = _around_median(leads, deepcopy(rng), resamples) if len(leads) else (None, None)
+    return replace(point, detected_lo=lo, detected_hi=hi, lead_lo=lead_lo, lead_hi=lead_hi)
+
+
+def _around_median(leads: F64, rng: np.random.Generator, resamples: int) -> tuple[float, float]:
+    return interval(np.median(leads[rng.integers(len(leads), size=(resamples, len(leads)))], axis=1))
 
 
 def _leads(scores: list[F64], success: np.ndarray[tuple[int], np.dtype[np.bool_]], margin: float) -> F64:

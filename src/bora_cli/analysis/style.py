@@ -31,6 +31,9 @@ COLUMN = 4.4
 WIDE = 7.2
 """Figure widths in inches: one column of a two-column page, and the full page."""
 
+SCROLLS = "overflow-x:auto;box-sizing:border-box;max-width:calc(100vw - 40px)"
+"""CSS of a box that scrolls sideways: its largest width keeps a row of boxes from growing beyond a phone."""
+
 RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -127,12 +130,21 @@ def svg(figure: Figure, name: str = "figure") -> str:
 def paper(figure: Figure, name: str) -> str:
     """Return a figure as HTML on white paper, so that it reads the same in a light and in a dark page.
 
-    It shrinks with the page down to two thirds of its width and scrolls sideways below that.
+    It shrinks with the page as far as its text can be read, and scrolls sideways in its own box below that.
     """
-    least = f"{0.62 * 96 * figure.get_figwidth():.0f}px"
-    drawn = svg(figure, name).replace('style="', f'style="min-width:{least};', 1)
-    look = "background:#fff;color:#1d2129;color-scheme:light;padding:10px;border-radius:8px;overflow-x:auto"
-    return f'<div style="{look}">{drawn}</div>'
+    drawn = svg(figure, name).replace('style="', f'style="min-width:{readable(figure)}px;', 1)
+    look = "background:#fff;color:#1d2129;color-scheme:light;padding:10px;border-radius:8px"
+    return f'<div style="{look};{SCROLLS}">{drawn}</div>'
+
+
+def readable(figure: Figure) -> int:
+    """Return the width in CSS pixels at which a figure's text of 8 points is 9 pixels high."""
+    return round(0.85 * 96 * figure.get_figwidth())
+
+
+def scrolling(html: str, figure: Figure) -> str:
+    """Return HTML that shows a figure, a chart to draw on for one, in a box of its own that scrolls sideways."""
+    return f'<div style="{SCROLLS}"><div style="min-width:{readable(figure)}px">{html}</div></div>'
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -11,6 +11,7 @@ from bora_cli.analysis.critic_summary import Counterfactual
 from bora_cli.analysis.figures import SWAP_TITLES
 from bora_cli.analysis.style import BAD, GOOD, INK, MUTED, PAPER, WIDE, house_style, light_grid, new_figure
 from bora_cli.errors import DataError
+from bora_cli.evaluate.metrics import wilson
 
 
 @house_style
@@ -94,8 +95,14 @@ def counterfactual_bars(c: Counterfactual) -> Figure:
     spoiled, saved = (np.array([getattr(k, name) for k in c.kinds]) / n for name in ("spoiled", "saved"))
     left.barh(y, spoiled, 0.62, color=BAD, hatch="////", ec=PAPER, lw=0.5, label="spoiled")
     left.barh(y, saved, 0.62, left=spoiled, color=GOOD, ec=PAPER, lw=0.5, label="saved")
+    changed_share = spoiled + saved
+    around = np.array([wilson(k.spoiled + k.saved, k.n) for k in c.kinds]).reshape(-1, 2)
+    spans = np.stack([changed_share - around[:, 0], around[:, 1] - changed_share])
+    left.errorbar(
+        changed_share, y, xerr=np.maximum(spans, 0.0), fmt="none", ecolor=INK, elinewidth=0.9, capsize=2
+    )
     left.set_yticks(y, [SWAP_TITLES.get(k.kind, k.kind.replace("_", " ")) for k in c.kinds])
-    left.set(xlim=(0, max(0.2, 1.1 * float((spoiled + saved).max()))), xlabel="share of futures")
+    left.set(xlim=(0, max(0.2, 1.05 * float(around[:, 1].max()))), xlabel="share of futures")
     left.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     left.set_title(f"{c.states} states of {c.episodes} episodes")
     for at, k in zip(y, c.kinds, strict=True):

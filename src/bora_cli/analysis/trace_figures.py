@@ -12,7 +12,7 @@ from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
 
 from bora_cli.analysis.bootstrap import F64
-from bora_cli.analysis.critic_summary import EarlyWarning
+from bora_cli.analysis.critic_summary import EarlyWarning, WarningPoint
 from bora_cli.analysis.style import (
     BAD,
     GOOD,
@@ -146,11 +146,13 @@ def warning_curve(warning: EarlyWarning) -> Figure:
     left, right = figure.subplots(1, 2)
     x = [p.false_alarms for p in curve]
     left.plot(x, [p.detected for p in curve], color=GOOD, drawstyle="steps-post")
+    _band(left, curve, "detected")
     left.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (4, 3)))
     found = np.array([[warning.detected - warning.detected_lo], [warning.detected_hi - warning.detected]])
     left.errorbar(warning.false_alarms, warning.detected, found, fmt="o", color=INK, ms=6, capsize=2)
     left.set(xlim=(-0.02, 1), ylim=(-0.02, 1.04), ylabel="failures found")
     right.plot(x, [np.nan if p.lead is None else p.lead for p in curve], color=GOOD, drawstyle="steps-post")
+    _band(right, curve, "lead")
     if warning.lead is not None:
         right.plot([warning.false_alarms], [warning.lead], "o", color=INK, ms=6)
         if warning.lead_lo is not None and warning.lead_hi is not None:
@@ -162,6 +164,13 @@ def warning_curve(warning: EarlyWarning) -> Figure:
         light_grid(ax)
     left.set_title(f"{warning.failures} failures, {warning.successes} successes; 95 %")
     return figure
+
+
+def _band(ax: Axes, curve: Sequence[WarningPoint], name: str) -> None:
+    """Shade the intervals of an alarm's curve, where it has any."""
+    bounds = [[getattr(p, f"{name}_{end}") for p in curve] for end in ("lo", "hi")]
+    low, high = ([np.nan if v is None else v for v in values] for values in bounds)
+    ax.fill_between([p.false_alarms for p in curve], low, high, step="post", color=GOOD, alpha=0.15, lw=0)
 
 
 def _one(traces: pl.DataFrame, episode: int) -> pl.DataFrame:
