@@ -100,8 +100,10 @@ def _(folder, pick):
 
 @app.cell
 def _(folder):
-    brush = mo.ui.matplotlib(figures.value_cloud(folder.traces).axes[0], debounce=True)
-    mo.vstack([mo.md("## Which steps are those? Drag a box over the points"), brush])
+    _cloud = figures.value_cloud(folder.traces)
+    brush = mo.ui.matplotlib(_cloud.axes[0], debounce=True)
+    _box = mo.Html(style.scrolling(brush.text, _cloud))
+    mo.vstack([mo.md("## Which steps are those? Drag a box over the points"), _box])
     return (brush,)
 
 

@@ -227,9 +227,16 @@ MOVED = {
 """Notebook -> controls that are moved: kind, which of its kind, how, and which figure changes."""
 
 
+PHONE = 420
+"""Pixels."""
+BOXES = """() => [...document.querySelectorAll('svg.plot')].map(p => [
+    p.parentElement.getBoundingClientRect().right, p.parentElement.scrollWidth, p.getBoundingClientRect().width])"""
+"""Of each figure: where its box ends, how far its box scrolls, and how wide it is itself."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_moved_control_changes_the_figure(browser: Any, name: str) -> None:
+def test_a_moved_control_changes_the_figure_and_a_phone_can_read_it(browser: Any, name: str) -> None:
     with served(name) as address:
         view = browser.new_page(viewport={"width": 1280, "height": 1600})
         view.set_default_timeout(1000 * PATIENCE_S)
@@ -247,4 +254,13 @@ def test_a_moved_control_changes_the_figure(browser: Any, name: str) -> None:
                 "([old, i]) => { const p = document.querySelectorAll('svg.plot')[i]; return p && p.innerHTML !== old }",
                 arg=[before, figure],
             )
+        view.set_viewport_size({"width": PHONE, "height": 1600})
+        boxes = view.evaluate(BOXES)
+        assert boxes
+        assert all(box <= PHONE for box, _, _ in boxes), boxes
+        assert all(scrolled >= shown for _, scrolled, shown in boxes), boxes
+        assert max(shown for _, _, shown in boxes) >= 560, boxes
+        charts = [chart.bounding_box() for chart in view.locator("canvas").all()]
+        assert all(chart["width"] >= 560 for chart in charts), charts
+        assert view.evaluate("document.documentElement.scrollWidth") <= PHONE
         view.close()
