@@ -17,8 +17,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from cells import slug, trained
 
 from bora_cli.analysis.tables import comparisons, write_results
 from bora_cli.checkpoint import package_versions
@@ -27,9 +29,14 @@ from bora_cli.data.import_npz import import_npz
 from bora_cli.evaluate.environments import collect_env, evaluate_env
 from bora_cli.evaluate.metrics import Result, wilson
 from bora_cli.profiles import EnvProfile, load_environment
-from bora_cli.train.offline import train
 
-METHODS = ("cp", "filtered_bc", "bora")
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cp": ("cp", {}),
+    "filtered_bc": ("filtered_bc", {}),
+    "bora": ("bora", {}),
+    "bora, gated warm-up": ("bora", {"warm_up": "gated"}),
+}
+"""Row -> what `bora train` is told.  `bora` starts from CP Base, the gated one from its own clone."""
 OPEN = 1.0
 """Hinge angle, rad, from which on the environment's own observation calls the door open."""
 
@@ -84,12 +91,20 @@ def run(
     hinge = profile.state.names.index("door_hinge")
     opened = []
     for name in names:
-        policy = root / "policies" / name
-        if not (policy / "config.json").is_file():
-            init = root / "policies" / "cp" if name == "bora" else None
-            train(name, data=[demonstrations], out=policy, init=init, seed=seed, updates=arguments.updates)
+        method, options = METHODS[name]
+        init = root / "policies" / "cp" if name == "bora" else None
+        policy = trained(
+            root,
+            name,
+            method,
+            data=demonstrations,
+            seed=seed,
+            init=init,
+            updates=arguments.updates,
+            **options,
+        )
         first = arguments.first + 1000 * seed
-        record = root / f"episodes-{name}-{first}-{arguments.episodes}"
+        record = root / f"episodes-{slug(name)}-{first}-{arguments.episodes}"
         done = evaluate_env(policy, profile, episodes=arguments.episodes, seed=first, record=record)
         episodes = Dataset.open(record).episodes(images=False)
         for trial, episode in zip(done.trials, episodes, strict=True):
