@@ -19,6 +19,7 @@ from bora_cli.control.telemetry import LIVE
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
+from bora_cli.evaluate.teleoperate import Scene
 from bora_cli.input.device import TAKE_OVER
 from bora_cli.train.meeting import playing
 from bora_cli.train.on_robot import Place, rounds_on_robot
@@ -32,10 +33,25 @@ def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bora_cli.train.residual.OnlineConfig", lambda **k: OnlineConfig(updates=20, **k))
 
 
-def run(policy: Path, out: Path, keys: str, **options: Any) -> tuple[dict[str, Any], Desk]:
+class Leaving(Desk):
+    """Somebody who has enough when he reads that."""
+
+    def __init__(self, ends: str, after: str, enough: str) -> None:
+        super().__init__(ends, after)
+        self._enough = enough
+
+    def show(self, scene: Scene) -> None:
+        super().show(scene)
+        if self._enough in " ".join(scene.lines):
+            self._keys.append("q")
+
+
+def run(
+    policy: Path, out: Path, keys: str, enough: str = "never", **options: Any
+) -> tuple[dict[str, Any], Desk]:
     """Let a person with these verdicts run one round of two assisted episodes and a test of two pairs."""
     clock = FakeClock()
-    desk = Desk(keys, after="1.2/")
+    desk = Leaving(keys, "1.2/", enough)
     seat = driver(desk, Puller({3: TAKE_OVER}), clock, clock.sleep)
     given: dict[str, Any] = {"rounds": 1, "episodes": 2, "pairs": 2, "method": "bc_interventions", **options}
     place = Place(simulated(clock), PROFILE, seat)
@@ -168,6 +184,31 @@ def test_a_learner_elsewhere_comes_to_the_same(
     for place in ("round-1/policy", "round-2/policy", "policy"):
         assert weights(out / place) == weights(whole / place)
     assert learning(toy_policy, out) == {"run": str(out), "rounds": 2, "method": "bc_interventions"}
+
+
+def test_who_waits_for_a_learner_can_stop(toy_policy: Path, tmp_path: Path) -> None:
+    """Nobody learns, so the wait would have no end; neither the run nor its roles are the worse for it."""
+    out, waited = tmp_path / "run", list[str]()
+    options: dict[str, Any] = {"elsewhere": True, "rounds": 2, "pairs": 1}
+    enough = "waiting for the learner of round 1"
+    stopped, desk = run(toy_policy, out, "yy", enough, wait=waited.append, **options)
+    assert stopped["stopped"]
+    assert set(waited) <= {"the learner of round 1"}
+    assert "q to stop; the same command goes on" in desk.scenes[-1].lines
+    assert len(Dataset.open(out / "episodes")) == 2
+    assert learning(toy_policy, out) == "the test of round 1"
+    assert acting(toy_policy, out, "ynyy") == "the learner of round 2"
+
+
+def test_who_waits_while_something_is_learned_can_stop(toy_policy: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    run(toy_policy, whole, "yyyn", pairs=1)
+    stopped, _ = run(toy_policy, out, "yy", "residual: 20 of 20", pairs=1)
+    assert stopped["stopped"]
+    assert not (out / "round-1" / "policy").exists()
+    result, _ = run(toy_policy, out, "yn", pairs=1)
+    assert not result["stopped"]
+    assert weights(out / "round-1" / "policy") == weights(whole / "round-1" / "policy")
 
 
 def test_a_learner_refuses_another_policy_and_another_kind_of_run(toy_policy: Path, tmp_path: Path) -> None:

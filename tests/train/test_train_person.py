@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from bora_cli.input.keys import KeyPress
 from bora_cli.input.replay import Replay
 from bora_cli.seeds import scene_seeds
 from bora_cli.sim.limits import action_spec
+from bora_cli.train import online
 from bora_cli.train.crew import Person
 from bora_cli.types import Controller
-from toy_world import MAX_TICKS, TASK
+from toy_world import MAX_TICKS, TASK, weights
 
 SPEC = action_spec()
 
@@ -105,6 +107,59 @@ def test_who_stops_goes_on_later_where_he_was(toy_policy: Path, monkeypatch: pyt
     assert [row.meta["scene_seed"] for row in Dataset.open(OUT / "episodes").rows()] == scene_seeds(
         "online", 0, 3
     )
+
+
+class Leaving(EmptyDesk):
+    """Begins every episode, and stops when he reads that."""
+
+    def __init__(self, enough: str) -> None:
+        self.enough, self.read = enough, list[str]()
+
+    def show(self, scene: Any) -> None:
+        self.read.append("  ".join(scene.lines))
+
+    def pressed(self) -> list[KeyPress]:
+        return [KeyPress("q", 0.0)] if self.enough in self.read[-1] else super().pressed()
+
+
+def test_who_waits_for_the_learner_can_stop(toy_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody learns, so the wait would have no end."""
+    instant_training(monkeypatch)
+    judged_by(monkeypatch, (0, 1))
+    desk, waited = Leaving("waiting for the learner to finish round 1"), list[str]()
+    stopped = start(toy_policy, crew=person(desk), role="actor", wait=waited.append)
+    assert (stopped["stopped"], stopped["rounds"]) == (True, [])
+    assert set(waited) <= {"the learner to finish round 1"}
+    assert "q to stop; the same command goes on" in desk.read[-1]
+    assert len(Dataset.open(OUT / "episodes")) == 3
+    assert [len(start(toy_policy, crew=person())["rounds"])] == [2]
+
+
+def told(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same work, which tells how far it is, as what it stands in for does."""
+
+    def telling(*given: Any, progress: Any, label: str = "residual", **options: Any) -> Any:
+        progress(label, 20, 20)
+        return work(*given, label=label, **options)
+
+    return telling
+
+
+@pytest.mark.parametrize("enough", ["residual: 20 of 20", "release test 1, policy in use: 20 of 20"])
+def test_who_waits_while_something_is_learned_can_stop(
+    enough: str, toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instant_training(monkeypatch)
+    judged_by(monkeypatch, (0, 1))
+    for name in ("fit_residual", "evaluate"):
+        monkeypatch.setattr(online, name, told(getattr(online, name)))
+    options: dict[str, Any] = {"rounds": 1, "episodes": 1}
+    expected = start(toy_policy, tmp_path / "whole", crew=person(), **options)
+    stopped = start(toy_policy, crew=person(Leaving(enough)), **options)
+    assert stopped["stopped"] is True
+    assert not (OUT / "round-1" / "round.json").exists()
+    assert start(toy_policy, crew=person(), **options)["rounds"] == expected["rounds"]
+    assert weights(OUT / "policy") == weights(tmp_path / "whole" / "policy")
 
 
 def test_a_persons_run_is_not_gone_on_with_by_a_script(

@@ -23,7 +23,8 @@ TAKES = {
     "resfit": ("--data",),
 }
 """What a method takes beside the options that all take: a control that only copies corrections has no critic."""
-WAIT_S = 1.0
+WAIT_S, LISTEN_S = 1.0, 0.05
+"""Seconds between two looks for what is waited for, where nobody sits at a desk, and where somebody does."""
 ROLES = ("both", "actor", "learner")
 WINDOWS = ("tk", "none", "off")
 
@@ -144,7 +145,7 @@ def command(
             crew=crew,
             alarm=alarm_from(alarm, checkpoint),
             role=cast('Literal["both", "actor", "learner"]', role),
-            wait=waiting(ui),
+            wait=waiting(ui, WAIT_S if crew is None else LISTEN_S),
             workers=pool,
             progress=progress,
         )
@@ -192,8 +193,8 @@ def _require_person(
         )
 
 
-def waiting(ui: Ui) -> Callable[[str], None]:
-    """Return what waits a second for the other process, and says once what for."""
+def waiting(ui: Ui, seconds: float = WAIT_S) -> Callable[[str], None]:
+    """Return what waits a moment for the other process, and says once what for."""
     told = ""
 
     def wait(reason: str) -> None:
@@ -201,7 +202,7 @@ def waiting(ui: Ui) -> Callable[[str], None]:
         if reason != told:
             ui.say(f"waiting for {reason}")
             told = reason
-        time.sleep(WAIT_S)
+        time.sleep(seconds)
 
     return wait
 

@@ -10,7 +10,7 @@ import typer
 from bora_cli.cli import devices as d
 from bora_cli.cli import options as o
 from bora_cli.cli import robot_session as r
-from bora_cli.cli.online import alarm_from, waiting
+from bora_cli.cli.online import LISTEN_S, alarm_from, waiting
 
 METHODS = ("bora", "bc_interventions")
 
@@ -62,7 +62,11 @@ def command(
 
     ui = o.ui_of(ctx)
     seat = r.Place(window, hand, None, device or ["keyboard"], ui.quiet, out / KEYS)
-    with claimed(out), r.station(where, seat) as (guarded, hardware, person), ui.progress() as progress:
+    with (
+        claimed(out),
+        r.station(where, seat) as (guarded, hardware, person),
+        ui.progress(bars=window != "none") as progress,
+    ):
         result = rounds_on_robot(
             checkpoint,
             Place(guarded, hardware, person),
@@ -78,7 +82,7 @@ def command(
             data=data or None,
             alarm=alarm_from(alarm, checkpoint),
             elsewhere=elsewhere,
-            wait=waiting(ui),
+            wait=waiting(ui, LISTEN_S),
             progress=progress,
         )
     for warning in result["warnings"]:

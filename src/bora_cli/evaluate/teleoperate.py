@@ -101,6 +101,10 @@ class Tally:
     late: int = 0
 
 
+class Stopped(Exception):
+    """The person wants no more of this; nothing is wrong."""
+
+
 @dataclass(frozen=True)
 class Driver:
     """A person at a desk with devices; the keyboard is one of them only if it drives.
@@ -125,6 +129,15 @@ class Driver:
                 self.keyboard.press(press.key, press.t)
             else:
                 yield order
+
+    def heed(self, line: str) -> None:
+        """Say at the desk what is going on while nobody drives; raises Stopped if the person asked to stop.
+
+        Whatever else was pressed since the last call means nothing.
+        """
+        self.desk.show(Scene({}, ("", line, "q to stop; the same command goes on")))
+        if STOP in list(self.orders()) or self.desk.gone:
+            raise Stopped
 
 
 class Session:

@@ -61,6 +61,9 @@ class Crew(Protocol):
         """Yield one episode per scene, in order; fewer where somebody stops."""
         ...
 
+    def heed(self, line: str) -> None:
+        """Tell what goes on between two rounds; raises Stopped if somebody asked to stop."""
+
 
 class Person:
     """A person at a desk, beside the simulated robot; episodes take the time they take.
@@ -74,6 +77,10 @@ class Person:
         self._driver = driver
         self.limit_s = limit_s
         self.tally = Tally()
+
+    def heed(self, line: str) -> None:
+        """Say at the desk what goes on between two rounds; raises Stopped if the person asked to stop."""
+        self._driver.heed(line)
 
     def episodes(self, assisted: AssistedJob, scenes: Sequence[int]) -> Iterator[Episode]:
         """Yield one episode per scene, until the person stops."""

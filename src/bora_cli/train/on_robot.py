@@ -29,7 +29,7 @@ from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, image_sid
 from bora_cli.evaluate.monitor import Monitor
 from bora_cli.evaluate.on_robot import other_profiles, require_policy
 from bora_cli.evaluate.robot_session import Part, RobotJob, RobotSession
-from bora_cli.evaluate.teleoperate import Driver
+from bora_cli.evaluate.teleoperate import Driver, Stopped
 from bora_cli.models.policy import VLAPolicy
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.protocol import Robot
@@ -80,7 +80,8 @@ def rounds_on_robot(
 
     data: offline datasets for the 1:1 mixture of the method "bora"; those the checkpoint was trained on if absent.
     alarm: calls the person when V of the checkpoint's critic is too low.  elsewhere: another process learns
-    (`bora_cli.train.robot_learner`), and this one only acts; it calls `wait` meanwhile, with what is missing.
+    (`bora_cli.train.robot_learner`), and this one only acts; it calls `wait` meanwhile, with what is missing, and looks
+    at the keys each time.  The person may stop while something is learned, too; what is not finished is begun anew.
     The same call goes on where it was interrupted.  Raises CheckpointError, ConfigError, DataError or SchemaMismatch
     before anything moves, RobotFault if the robot cannot obey any more.
     """
@@ -105,11 +106,18 @@ def rounds_on_robot(
     claim(out, job)
     warnings = other_profiles(base.provenance, place.profile)
 
+    def told(stage: str, done: int, of: int) -> None:
+        place.driver.heed(f"{stage}: {done} of {of}")
+        if progress is not None:
+            progress(stage, done, of)
+
     def learn(index: int, acting: Path) -> None:
         if not elsewhere:
-            learn_round(job, base, index, acting, out, offline, progress)
+            learn_round(job, base, index, acting, out, offline, told)
         while not learned(out / f"round-{index}"):
-            wait(f"the learner of round {index}")
+            reason = f"the learner of round {index}"
+            place.driver.heed(f"waiting for {reason}")
+            wait(reason)
 
     with playing(out, "actor" if elsewhere else "both"):
         result = _rounds(job, place, checkpoint, out, alarm, learn)
@@ -124,18 +132,25 @@ def _rounds(
     alarm: Alarm | None,
     learn: Callable[[int, Path], None],
 ) -> dict[str, Any]:
-    """Go from round to round until the person stops or all are over.  learn: returns with a round's policy there."""
+    """Go from round to round until the person stops or all are over.
+
+    learn: returns with a round's policy there, or raises Stopped.
+    """
     acting = checkpoint
     done: list[dict[str, Any]] = []
     for index in range(1, job.rounds + 1):
         folder = out / f"round-{index}"
         if not (folder / "round.json").is_file():
+            stopped = {"policy": str(acting), "rounds": done, "stopped": True, "warnings": []}
             if not _collect(job, place, index, acting, out, alarm):
-                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": []}
-            learn(index, acting)
+                return stopped
+            try:
+                learn(index, acting)
+            except Stopped:
+                return stopped
             outcome = _test(job, place, index, acting, folder)
             if outcome is None:
-                return {"policy": str(acting), "rounds": done, "stopped": True, "warnings": []}
+                return stopped
             write_json(folder / "round.json", {"index": index, **_human(job, index, out), **outcome})
         done.append(json.loads((folder / "round.json").read_text()))
         acting = folder / "policy" if done[-1]["released"] else acting

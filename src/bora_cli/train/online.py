@@ -34,6 +34,7 @@ from bora_cli.errors import ConfigError
 from bora_cli.evaluate.collect import open_or_create, simulation
 from bora_cli.evaluate.evaluate import acting_policy, checkpoint_hash, evaluate, image_side
 from bora_cli.evaluate.guard import sim_profile
+from bora_cli.evaluate.teleoperate import Stopped
 from bora_cli.evaluate.workers import Workers
 from bora_cli.seeds import scene_seeds, stream
 from bora_cli.sim.gaps import parse_gap
@@ -105,6 +106,9 @@ class Simulated:
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
 
+    def heed(self, line: str) -> None:
+        """Go on: a script never asks to stop."""
+
     def episodes(self, assisted_job: AssistedJob, scenes: Sequence[int]) -> Iterator[Episode]:
         """Yield one episode per scene, in order."""
         yield from self._pool.map(assisted, [(assisted_job, scene) for scene in scenes])
@@ -134,9 +138,10 @@ def run_rounds(
 ) -> dict[str, Any]:
     """Adapt a policy in rounds of assisted episodes and return what happened in each.
 
-    crew: who takes over, by default the simulated operator.  If a person stops, what there is stays, `stopped` is
-    true in the result, and the same call goes on; `warnings` in that of a run that has ended says why the policy is
-    unchanged, if it is.  alarm: calls whoever takes over, who does not watch then.
+    crew: who takes over, by default the simulated operator.  If a person stops, also while something is learned,
+    tested or waited for, what is finished stays, `stopped` is true in the result, and the same call goes on;
+    `warnings` in that of a run that has ended says why the policy is unchanged, if it is.  alarm: calls whoever takes
+    over, who does not watch then.
     role: collect, learn, or do both; two calls with one role each come to the same.  wait: called while there is
     nothing to do, with what is missing; by default it sleeps a second.
     preset: settings of the method "bora", sim or paper.  residual: what the correction may depend on.
@@ -182,11 +187,18 @@ def run_rounds(
         sim = simulation(task, setting, job.gap, job.image_size, profile, job.profile_hash)
         base.spec.action.require_same(sim.action_spec, f"{checkpoint} and the simulated robot")
     job = claim(out, job, UNKNOWN[role])
-    learner = Learner(job, base, offline, out, pool, progress)
+
+    def told(stage: str, done: int, of: int) -> None:
+        crew.heed(f"{stage}: {done} of {of}")
+        if progress is not None:
+            progress(stage, done, of)
+
+    learner = Learner(job, base, offline, out, pool, told)
     with playing(out, role) as check:
 
         def look_again(reason: str) -> None:
             check()
+            crew.heed(f"waiting for {reason}")
             (wait or patiently)(reason)
 
         return _run(job, checkpoint, learner, crew, alarm, role, look_again, check, progress)
@@ -209,14 +221,15 @@ def _run(
     done: list[dict[str, Any]] = []
     for index in range(1, job.rounds + 1):
         closed = (out / f"round-{index}" / "round.json").is_file()
-        if role != "learner" and not closed:
-            acting = weights_after(out, index - 1, checkpoint, wait) if role == "actor" else acting
-            collected = _collect(job, index, acting, out / "episodes", crew, alarm, check, progress)
-            if collected < job.episodes:
-                return {"policy": str(acting), "job": job.facts, "rounds": done, "stopped": True}
-        if role != "actor":
-            if not closed:
+        try:
+            if role != "learner" and not closed:
+                acting = weights_after(out, index - 1, checkpoint, wait) if role == "actor" else acting
+                _collect(job, index, acting, out / "episodes", crew, alarm, check, progress)
+            if role != "actor" and not closed:
                 learner.close_round(index, acting, round_of(out, index, job.episodes, wait))
+        except Stopped:
+            return {"policy": str(acting), "job": job.facts, "rounds": done, "stopped": True}
+        if role != "actor":
             done.append(json.loads((out / f"round-{index}" / "round.json").read_text()))
             acting = out / f"round-{index}" / "policy" if done[-1]["released"] else acting
             publish(out, index, acting)
@@ -303,8 +316,8 @@ def _collect(
     alarm: Alarm | None,
     check: Callable[[], None],
     progress: Progress | None,
-) -> int:
-    """Record what is missing of a round's episodes; returns how many there are, fewer if a person stopped.
+) -> None:
+    """Record what is missing of a round's episodes; raises Stopped if a person stopped before there were all.
 
     check: raises if somebody else is the actor now.
     """
@@ -321,7 +334,8 @@ def _collect(
         dataset.append(episode)
         if progress is not None:
             progress(f"round {index}", len(dataset) - first, job.episodes)
-    return min(len(dataset) - first, job.episodes)
+    if len(dataset) - first < job.episodes:
+        raise Stopped
 
 
 def _release_test(
