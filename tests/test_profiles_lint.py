@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
 from bora_cli.errors import ConfigError
+from bora_cli.input import keyboard, spacemouse, udp
 from bora_cli.profiles import (
     UDEV_RULES,
     check_profile,
@@ -17,6 +18,7 @@ from bora_cli.profiles import (
     new_profile,
     require_fit,
 )
+from bora_cli.profiles.schema import DEVICE_TRUST_S
 from robot_fakes import completed_profile as fit
 
 
@@ -115,6 +117,11 @@ WRONG = {
         "error",
         "limits.watchdog_cameras 0.03 s is shorter than a period of camera scene (0.0333333 s)",
     ),
+    "hasty watch on the device": (
+        [('watchdog_robot', 'watchdog_operator = "100 ms"\nwatchdog_robot')],
+        "error",
+        "limits.watchdog_operator 0.1 s is not more than a tick (0.1 s): keys and buttons would be forgotten before",
+    ),
     "slow joint that is fast": (
         [('"th_dip", sign = 1,', '"th_dip", sign = 1, rate = "9 rad/s",')],
         "warning",
@@ -208,6 +215,7 @@ def test_contradictions_are_refused(old: str, new: str, says: str, tmp_path: Pat
 
 # ------------------------------------------------------------------------------------------------- tightening
 
+WATCHED = 'watchdog_operator = "200 ms"\nwatchdog_robot'
 LOOSER = {
     "speed": ('tcp_speed = "0.15 m/s"', 'tcp_speed = "0.2 m/s"', "limits.tcp_speed 0.2 against 0.15"),
     "box": ('"0.30 -0.30 0.05 m"', '"0.30 -0.30 0.04 m"', "limits.workspace_low z 0.04 against 0.05 m"),
@@ -237,6 +245,38 @@ def test_a_profile_that_tightens_another_may_not_be_looser(name: str, tmp_path: 
         load_profile(path)
     assert f"{path}:1: looser than 'base.toml': " in str(refusal.value)
     assert any(says in finding.message for finding in check_profile(path))
+
+
+@pytest.mark.parametrize(("mine", "says"), [("watchdog_robot", "not given"), (WATCHED, "0.2")])
+def test_the_watch_on_the_device_is_only_tightened(mine: str, says: str, tmp_path: Path) -> None:
+    tight = WATCHED.replace("200", "150")
+    write(tmp_path, fit().replace("watchdog_robot", tight), "base.toml")
+    path = edited(tmp_path, ("watchdog_robot", mine))
+    path.write_text('tightens = "base.toml"\n' + path.read_text())
+    with pytest.raises(ConfigError, match=f"limits.watchdog_operator {says} against 0.15"):
+        load_profile(path)
+    path.write_text(path.read_text().replace(mine, tight))
+    assert load_profile(path).limits.watchdog_operator == 0.15
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("1 s", "watchdog_operator 1 s; expected at most 0.25 s, as no device is believed for longer"),
+        ("0 s", "limits.watchdog_operator is '0 s': input should be greater than 0"),
+        ("0.2", "does not end in a unit"),
+    ],
+)
+def test_nobodys_name_makes_a_device_believed_for_longer(given: str, says: str, tmp_path: Path) -> None:
+    text = fit().replace('acknowledged_by = ""', 'acknowledged_by = "me, today"')
+    path = write(tmp_path, text.replace("watchdog_robot", f'watchdog_operator = "{given}"\nwatchdog_robot'))
+    with pytest.raises(ConfigError) as refusal:
+        load_profile(path)
+    assert says in str(refusal.value)
+
+
+def test_the_longest_watch_is_that_of_the_devices() -> None:
+    assert max(keyboard.MAX_AGE_S, udp.MAX_AGE_S, spacemouse.STALE_S) == DEVICE_TRUST_S
 
 
 def test_a_tighter_profile_is_a_profile(tmp_path: Path) -> None:
@@ -305,3 +345,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_hash_of_the_simulator_is_the_one_of_all_measurements() -> None:
     """New keys that a profile does not use must not make its datasets look like those of another rig."""
     assert load_profile("sim").hash == "a3dbbcbb4de9"
+
+
+def test_the_watch_on_the_device_is_pinned(tmp_path: Path) -> None:
+    """The hash goes into every dataset and checkpoint."""
+    before = load_profile(edited(tmp_path)).hash
+    assert load_profile(edited(tmp_path, ("watchdog_robot", WATCHED))).hash != before

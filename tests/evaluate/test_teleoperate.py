@@ -15,6 +15,7 @@ from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.teleoperate import Session, enlarged
+from bora_cli.input.keyboard import Keyboard
 from bora_cli.profiles import find_profile, load_profile
 from bora_cli.seeds import scene_seeds
 from bora_cli.sim.tasks.press_button import TIP_FROM_TOOL
@@ -43,6 +44,25 @@ def test_a_key_is_one_step_of_the_arm(tmp_path: Path) -> None:
     assert episode.meta["judged_by"] == "person"
     assert episode.meta["operator"] == "person"
     assert episode.meta["devices"] == ["keyboard"]
+
+
+@pytest.mark.parametrize(("believed", "moved"), [("0.25 s", 1), ("0.11 s", 0)])
+def test_the_profile_says_how_long_a_device_is_believed(
+    believed: str, moved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = find_profile("sim").read_text()
+    (tmp_path / "rig.toml").write_text(
+        text.replace('watchdog = "200 ms"', f'watchdog = "200 ms"\nwatchdog_operator = "{believed}"')
+    )
+    monkeypatch.setattr(Keyboard, "press", lambda keys, key, t: keys._pressed.append((key, t - 0.12)))
+    desk = FakeDesk(FakeTime(), [(0.0, "enter"), (0.45, "r"), (0.95, "n"), (1.5, "q")])
+    profile = load_profile(tmp_path / "rig.toml")
+    asked = replace(job(), profile=str(tmp_path / "rig.toml"), profile_hash=profile.hash)
+    session = Session(asked, driver(desk), tmp_path / "mine")
+    session.run()
+    episode = session.dataset.episode(0)  # type: ignore[union-attr]
+    assert np.count_nonzero(episode.action[:, :6].any(axis=1)) == moved
+    assert episode.meta["profile_hash"] == profile.hash != load_profile("sim").hash
 
 
 def test_ticks_take_as_long_as_they_should() -> None:

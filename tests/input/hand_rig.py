@@ -63,7 +63,7 @@ class HandRig:
 
 @dataclass
 class FakeDevice:
-    """Says at tick t what `says` has for it: a twist, buttons, a glove or trouble; silent otherwise."""
+    """Says at tick t what `says` has for it: a twist, buttons, a glove, its age in s, or trouble; silent otherwise."""
 
     rig: HandRig
     says: Mapping[int, Mapping[str, Any]]
@@ -85,7 +85,9 @@ class FakeDevice:
         if said is None or "trouble" in said:
             return None
         twist = np.asarray(said.get("twist", STILL), float)
-        return DeviceSample(now, twist, tuple(said.get("pressed", ())), said.get("hand"))
+        return DeviceSample(
+            now - said.get("age", 0.0), twist, tuple(said.get("pressed", ())), said.get("hand")
+        )
 
     def begin(self) -> None:
         self.begun += 1

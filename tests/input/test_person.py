@@ -56,6 +56,18 @@ def test_silence_holds() -> None:
     np.testing.assert_array_equal(episode.action[:, 6:], np.tile(OPEN, (20, 1)))
 
 
+def test_what_is_older_than_the_profile_believes_is_rest() -> None:
+    """Whatever the device itself believes: the arm rests, no button counts, and being driven is handed to nobody."""
+    says = {
+        t: {"twist": FULL, "pressed": (GRIP,), "age": age} for t, age in ((2, 0.12), (3, 0.08), (4, 0.12))
+    }
+    episode = demonstrated(says, watchdog=0.1)
+    assert np.flatnonzero(episode.action[:, 0]).tolist() == [3]
+    np.testing.assert_array_equal(episode.action[:3, 6:], np.tile(OPEN, (3, 1)))
+    assert episode.action[-1, 6:].tolist() == demonstrated({3: says[3]}).action[-1, 6:].tolist()
+    assert np.flatnonzero(demonstrated(says).action[:, 0]).tolist() == [2, 3, 4]
+
+
 def test_full_deflection_is_the_largest_step_of_the_robot() -> None:
     episode = demonstrated({3: {"twist": [1, -0.5, 0, 0, 0, -1]}})
     np.testing.assert_allclose(episode.action[3, :6], SPEC.high[:6] * [1, -0.5, 0, 0, 0, -1])

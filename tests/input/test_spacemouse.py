@@ -36,10 +36,12 @@ TICK = 0.1
 class Rig:
     """A cap, its handle, and a clock that a test turns."""
 
-    def __init__(self, model: str = TWO_REPORTS, **options: Any) -> None:
+    def __init__(self, model: str = TWO_REPORTS, stale_s: float = STALE_S, **options: Any) -> None:
         self.now = 10.0
         self.hid = FakeHid(**options)
-        self.mouse = SpaceMouse(MODELS[model], self.hid, clock=lambda: self.now, shaping=PLAIN)
+        self.mouse = SpaceMouse(
+            MODELS[model], self.hid, clock=lambda: self.now, shaping=PLAIN, stale_s=stale_s
+        )
 
     def hear(self, *reports: bytes) -> np.ndarray | None:
         """Let the thread's work be done once after some reports."""
@@ -187,6 +189,16 @@ def test_each_axis_expires_by_its_own_reports() -> None:
     sample = rig.mouse.read(rig.now)
     assert sample is not None
     np.testing.assert_allclose(sample.twist, [0, 0, 0, 0, 0, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(0.06, 0.06), (0.25, STALE_S)])
+def test_a_profile_only_shortens_how_long_an_axis_is_believed(asked: float, kept: float) -> None:
+    rig = Rig(stale_s=asked)
+    rig.hear(translation(y=-FULL))
+    heard = rig.now
+    rig.wait(0.3, buttons())  # something is heard, but not of this axis
+    assert rig.mouse.read(heard + kept - 1e-6) is not None
+    assert rig.mouse.read(heard + kept + 1e-6) is None
 
 
 def test_unplugged_is_lost_for_good_and_never_raises() -> None:

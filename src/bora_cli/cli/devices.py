@@ -87,8 +87,13 @@ def _open(value: str, keyboard: Any, hardware: Any, token: Path | None, beside_p
         from bora_cli.input.mapping import Shaping
         from bora_cli.input.spacemouse_open import open_spacemouse
 
-        shaping = Shaping.with_dead_band(hardware.operator.dead_band)
-        return open_spacemouse(where, clock=time.monotonic, sleep=time.sleep, shaping=shaping)
+        return open_spacemouse(
+            where,
+            clock=time.monotonic,
+            sleep=time.sleep,
+            shaping=Shaping.with_dead_band(hardware.operator.dead_band),
+            stale_s=hardware.limits.device_trust,
+        )
     if name == "gamepad":
         from bora_cli.input.gamepad import open_gamepad
 

@@ -129,7 +129,8 @@ def _limits(profile: HardwareProfile, companion: Companion) -> tuple[bool, str]:
     )
     told = (
         f"workspace {box} m, tool {limits.tcp_speed:g} m/s and {limits.rotation_speed:g} rad/s,"
-        f" hand {limits.hand_rate:g} rad/s, hold after {limits.watchdog:g} s of silence"
+        f" hand {limits.hand_rate:g} rad/s, hold after {limits.watchdog:g} s of silence,"
+        f" a device is believed for {limits.device_trust:g} s"
     )
     if profile.arm.joints is not None:
         told += "; joints " + ", ".join(

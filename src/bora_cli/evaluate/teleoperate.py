@@ -355,6 +355,7 @@ def person_at(rig: Any, profile: HardwareProfile, driver: Driver, view: Callable
         yaw=view if driver.frame == "view" else lambda: 0.0,
         signs=profile.operator.axis_signs,
         fingers_by=driver.fingers_by,
+        watchdog=profile.limits.device_trust,
     )
 
 

@@ -38,7 +38,8 @@ class Person:
     with two, twists add, and the second moves the fingers where it is marked in `fingers_by`.  yaw: rad, from
     the robot's base to the frame "view", asked for at the beginning of an episode.  signs: 1 or -1 for x, y,
     z, roll, pitch and yaw of a twist in that frame, where the person stands elsewhere (`operator.axis_signs`
-    of a profile).  clock: monotonic seconds.  on_motion: whether moving a device takes over from a policy,
+    of a profile).  clock: monotonic seconds.  watchdog: s after which a sample is not believed, whatever the
+    device itself believes.  on_motion: whether moving a device takes over from a policy,
     not only asking for it.
     """
 
@@ -53,6 +54,7 @@ class Person:
         yaw: Callable[[], float] = lambda: 0.0,
         signs: Sequence[int] | None = None,
         fingers_by: int | None = None,
+        watchdog: float = np.inf,
         on_motion: bool = False,
     ) -> None:
         arm, group = spec.slice("arm"), spec.slice("hand")
@@ -68,7 +70,7 @@ class Person:
             )
         self._spec, self._dt, self._map = spec, dt, hand
         self._devices, self._fingers_by, self._on_motion = tuple(devices), fingers_by, on_motion
-        self._clock, self._yaw_of = clock, yaw
+        self._clock, self._yaw_of, self._watchdog = clock, yaw, watchdog
         self._yaw = 0.0
         self._signs = np.ones(6) if signs is None else np.asarray(signs, np.float64)
         self._hand = HandState(spec.center[group].astype(np.float64))
@@ -175,9 +177,11 @@ class Person:
     def _read(self) -> None:
         """Read every device once, and obey the buttons that are about the hand."""
         now = self._clock()
-        self._samples = [device.read(now) for device in self._devices]
-        young = [sample.t for sample in self._samples if sample is not None]
-        self._heard = max(young, default=self._heard)
+        said = [device.read(now) for device in self._devices]
+        self._heard = max((sample.t for sample in said if sample is not None), default=self._heard)
+        self._samples = [
+            sample if sample is not None and now - sample.t <= self._watchdog else None for sample in said
+        ]
         for sample in self._samples:
             for asked in sample.pressed if sample is not None else ():
                 if asked == FINGERS:

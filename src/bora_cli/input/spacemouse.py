@@ -71,8 +71,8 @@ class SpaceMouse:
     """A cap that is read in the background.
 
     info: pyspacemouse's specification of the device, in its own axes; they are converted.  handle: of `easyhid`.
-    buttons: what the device's buttons ask for, in order.  clock: monotonic seconds.  Opens the device; `start` begins
-    the thread.
+    buttons: what the device's buttons ask for, in order.  clock: monotonic seconds.  stale_s: how long a deflected axis
+    is believed, where that is less than `STALE_S`.  Opens the device; `start` begins the thread.
     """
 
     frame: Frame = "view"
@@ -85,6 +85,7 @@ class SpaceMouse:
         clock: Callable[[], float],
         shaping: Shaping | None = None,
         buttons: Sequence[str] = BUTTONS,
+        stale_s: float = STALE_S,
         name: str = "spacemouse",
     ) -> None:
         from easyhid import HIDException
@@ -96,7 +97,7 @@ class SpaceMouse:
         self._mouse = SpaceMouseDevice(converted, self._tap)
         self._channels = [converted.mappings[axis].channel for axis in AXES]
         self.name, self._clock, self._asks = name, clock, tuple(buttons)
-        self._shaping = shaping or Shaping()
+        self._shaping, self._stale_s = shaping or Shaping(), min(stale_s, STALE_S)
         self._lock = threading.Lock()
         self._raw, self._since = STILL.copy(), np.full(6, -np.inf)
         self._offset = STILL
@@ -155,7 +156,7 @@ class SpaceMouse:
     def read(self, now: float) -> DeviceSample | None:
         """Return the newest deflection, shaped; None once it is lost or nothing is young enough."""
         with self._lock:
-            young = now - self._since <= STALE_S
+            young = now - self._since <= self._stale_s
             raw = np.where(young, self._raw, self._offset)
             pressed = tuple(ask for ask, t in self._pressed if now - t <= PRESS_S)
             self._pressed.clear()

@@ -14,7 +14,7 @@ from typing import Any
 
 from bora_cli.errors import ConfigError, DeviceError, DevicePermission, MissingSystemLibrary, NoDevice
 from bora_cli.input.mapping import Shaping
-from bora_cli.input.spacemouse import SpaceMouse
+from bora_cli.input.spacemouse import STALE_S, SpaceMouse
 
 RECEIVER, RECEIVER_INTERFACE = "UniversalReceiver", 1
 """This receiver shows several interfaces; the cap reports on one of them."""
@@ -103,16 +103,23 @@ def open_spacemouse(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     shaping: Shaping | None = None,
+    stale_s: float = STALE_S,
 ) -> SpaceMouse:
     """Open a SpaceMouse, learn its rest, and begin to read it.
 
-    path: of its node, "" for the only one.  Raises DeviceError, its kinds, and ConfigError with what to do.
+    path: of its node, "" for the only one.  stale_s: as of `SpaceMouse`.
+    Raises DeviceError, its kinds, and ConfigError with what to do.
     """
     found, others = find_spacemice()
     chosen = choose_spacemouse(path, found, others)
     try:
         mouse = SpaceMouse(
-            chosen.info, chosen.handle, clock=clock, shaping=shaping, name=f"spacemouse {chosen.model}"
+            chosen.info,
+            chosen.handle,
+            clock=clock,
+            shaping=shaping,
+            stale_s=stale_s,
+            name=f"spacemouse {chosen.model}",
         )
     except RuntimeError as error:
         raise DeviceError(f"{chosen.path} ({chosen.model}) cannot be opened: {error}.", UDEV) from error

@@ -205,6 +205,13 @@ def _times(profile: HardwareProfile) -> Iterator[Remark]:
             f"limits.watchdog {limits.watchdog:g} s is not more than a tick ({dt:g} s): every late tick will hold",
             ("limits", "watchdog"),
         )
+    if limits.watchdog_operator is not None and limits.watchdog_operator <= dt:
+        yield Remark(
+            "error",
+            f"limits.watchdog_operator {limits.watchdog_operator:g} s is not more than a tick ({dt:g} s): keys and"
+            " buttons would be forgotten before anybody reads them",
+            ("limits", "watchdog_operator"),
+        )
     if profile.robot.driver == "sim":
         return
     for number, camera in enumerate(profile.cameras):

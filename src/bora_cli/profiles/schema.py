@@ -25,6 +25,8 @@ from bora_cli.profiles.units import (
 from bora_cli.types import F32, ActionSpec, content_hash
 
 Sign = Literal[-1, 1]
+DEVICE_TRUST_S = 0.25
+"""Seconds for which any device is believed at most; each has a time of its own, up to this."""
 ARM_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz")
 
 
@@ -123,7 +125,8 @@ class Limits(Part):
     commanded tool.  soft_start: from rest to full speed after every stop.  cone_axis, cone_angle: the direction, in
     the base frame, that the tool's z axis keeps to.  fingertips: points in the tool frame that no posture of the hand
     reaches beyond, kept between fingertip_low and fingertip_high (base frame).  watchdog_robot, watchdog_cameras: an
-    older measurement or image holds the robot.
+    older measurement or image holds the robot.  watchdog_operator: what a person's device said longer ago is rest,
+    where that is less than the device's own time.
     """
 
     workspace_low: Point
@@ -148,6 +151,7 @@ class Limits(Part):
     fingertip_high: Point | None = None
     watchdog_robot: Seconds | None = None
     watchdog_cameras: Seconds | None = None
+    watchdog_operator: Seconds | None = None
     acknowledged_by: str = ""
 
     @property
@@ -155,6 +159,20 @@ class Limits(Part):
         """Whether anything is limited that depends on more than one command."""
         keys = ("acceleration", "jerk", "rotation_acceleration", "rotation_jerk", "soft_start")
         return any(getattr(self, key) is not None for key in (*keys, "cone_angle", "fingertips"))
+
+    @property
+    def device_trust(self) -> float:
+        """Seconds for which a person's device is believed at most."""
+        return DEVICE_TRUST_S if self.watchdog_operator is None else self.watchdog_operator
+
+    @model_validator(mode="after")
+    def _believed(self) -> Self:
+        if self.device_trust > DEVICE_TRUST_S:
+            raise ValueError(
+                f"watchdog_operator {self.device_trust:g} s; expected at most {DEVICE_TRUST_S:g} s, as no device is"
+                " believed for longer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> Self:

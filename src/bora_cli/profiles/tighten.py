@@ -12,7 +12,7 @@ LOOSE = 1 + 1e-9
 def looser(profile: HardwareProfile, base: HardwareProfile) -> Iterator[str]:
     """Yield where `profile` allows more than `base`, as text with both numbers."""
     mine, theirs = profile.limits, base.limits
-    for key in (*CODE_LIMITS, "cone_angle"):
+    for key in (*CODE_LIMITS, "cone_angle", "watchdog_operator"):
         value, allowed = getattr(mine, key), getattr(theirs, key)
         if allowed is not None and (value is None or value > allowed * LOOSE):
             yield f"limits.{key} {'not given' if value is None else f'{value:g}'} against {allowed:g}"
