@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from bora_cli.cli import doctor
 from bora_cli.cli.app import build
-from bora_cli.cli.devices import fingers_by, known_device, opened
+from bora_cli.cli.devices import fingers_by, known_device, opened, pedals
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError, DataError, MissingSystemLibrary, NoDevice
 from bora_cli.evaluate.teleoperate import Driver
 from bora_cli.input import spacemouse_open
+from bora_cli.input.device import GRIP, TAKE_OVER
 from bora_cli.input.keyboard import Keyboard
 from bora_cli.input.spacemouse_open import Found
 from bora_cli.input.synergies import fit_synergies
@@ -140,6 +141,27 @@ def test_the_page_has_the_rules_that_are_printed() -> None:
     assert all(rule in page for rule in rules)
 
 
+def test_pedals_are_keys_that_mean_nothing_else() -> None:
+    assert pedals(None, beside_policy=False) == {}
+    assert pedals(["b", "takeover=c"], beside_policy=True) == {"b": GRIP, "c": TAKE_OVER}
+    assert pedals(["grip=x", "takeover=t"], beside_policy=True) == {"x": GRIP, "t": TAKE_OVER}
+    for value, message in (
+        ("left", "'left' is not one key"),
+        ("lift=b", "'lift=b' is not one key"),
+        ("takeover=", "'takeover=' is not one key"),
+        ("y", "the key 'y' means 'success' already"),
+        ("takeover=q", "the key 'q' means 'stop' already"),
+        ("=", "the key '=' means 'larger steps' already"),
+        ("t", "the key 't' means 'take over' already"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            pedals([value], beside_policy=True)
+    with pytest.raises(ConfigError, match="'b' is given twice"):
+        pedals(["b", "takeover=b"], beside_policy=True)
+    with pytest.raises(ConfigError, match="nobody takes over here"):
+        pedals(["takeover=b"], beside_policy=False)
+
+
 def test_one_device_may_have_the_fingers() -> None:
     keyboard, names = Keyboard(()), ["keyboard", "fingers=udp:0"]
     assert known_device(names) == names
@@ -152,10 +174,10 @@ def test_one_device_may_have_the_fingers() -> None:
             fingers_by(strange)
 
 
-def test_a_device_for_the_fingers_gets_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The seat of every session knows which device it is."""
-    seats: list[tuple[int | None, object]] = []
-    words = ["--device", "keyboard", "--device", "fingers=udp:0", "--window", "none"]
+def test_devices_for_fingers_and_pedals_get_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The seat of every session knows which device it is, and what the keys of pedals ask for."""
+    seats: list[tuple[int | None, object, tuple[str, ...]]] = []
+    words = ["--device", "keyboard", "--device", "fingers=udp:0", "--window", "none", "--pedal", "b"]
 
     class Taken(Exception):
         pass
@@ -164,7 +186,10 @@ def test_a_device_for_the_fingers_gets_there(monkeypatch: pytest.MonkeyPatch, tm
         for value in (*given, *options.values()):
             driver = getattr(value, "driver", getattr(value, "_driver", value))
             if isinstance(driver, Driver):
-                seats.append((driver.fingers_by, driver.synergies))
+                for key in "bc":
+                    driver.keyboard.press(key, 0.0)
+                said = driver.keyboard.read(0.0)
+                seats.append((driver.fingers_by, driver.synergies, said.pressed if said else ()))
         raise Taken
 
     fit_hand = tmp_path / "hand.json"
@@ -177,19 +202,24 @@ def test_a_device_for_the_fingers_gets_there(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("bora_cli.evaluate.teleoperate.Session", take)
     monkeypatch.setattr("bora_cli.train.online.run_rounds", take)
     monkeypatch.setattr("bora_cli.train.on_robot.rounds_on_robot", take)
-    monkeypatch.setattr(
-        "bora_cli.cli.robot_session.connected", lambda *_: SimpleNamespace(close=lambda: None)
-    )
+    monkeypatch.setattr("bora_cli.evaluate.robot_session.RobotSession", take)
+    monkeypatch.setattr("bora_cli.evaluate.on_robot.evaluate_on_robot", take)
+    robot_at = SimpleNamespace(close=lambda: None, spec=SimpleNamespace(name="x"))
+    monkeypatch.setattr("bora_cli.cli.robot_session.connected", lambda *_: robot_at)
     policy, task = str(tmp_path / "policy"), ["--task", "press_button"]
     monkeypatch.setattr("bora_cli.cli.options.require_checkpoint", lambda path: None)
     Path(policy).mkdir()
-    robot = ["--profile", "sim", "--driver", "a:b", "--prompt", "x", "--out", str(tmp_path / "b")]
+    robot = ["--profile", "sim", "--driver", "a:b", "--prompt", "x"]
+    both = ["--pedal", "takeover=c"]
     for command in (
         ["teleop", *task],
-        ["online", policy, *task, "--out", str(tmp_path / "a")],
-        ["robot", "online", policy, *robot],
+        ["robot", "collect", *robot, "--out", str(tmp_path / "c")],
+        ["online", policy, *task, "--out", str(tmp_path / "a"), *both],
+        ["robot", "online", policy, *robot, "--out", str(tmp_path / "b"), *both],
+        ["robot", "eval", policy, *robot, *both],
     ):
         result = CliRunner().invoke(build(), [*command, *words])
         assert isinstance(result.exception, Taken), result.exception
-    assert [number for number, _ in seats] == [1, 1, 1]
-    assert all(synergies is not None for _, synergies in seats)
+    assert [number for number, _, _ in seats] == [1] * 5
+    assert all(synergies is not None for _, synergies, _ in seats)
+    assert [asked for _, _, asked in seats] == [(GRIP,)] * 2 + [(GRIP, TAKE_OVER)] * 3

@@ -103,6 +103,8 @@ def test_arguments_that_make_no_sense() -> None:
         assert message in result.output
     for arguments, message in (
         (["--pedal", "left"], "'left' is not one key"),
+        (["--pedal", "q"], "--pedal q: the key 'q' means 'stop' already"),
+        (["--pedal", "takeover=b"], "--pedal takeover=b: nobody takes over here"),
         (["--limit", "0"], "--limit 0 is not in the range 1 to 600"),
         (["--image-size", "8"], "--image-size 8 is not in the range 16 to 512"),
     ):

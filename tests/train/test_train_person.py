@@ -216,6 +216,11 @@ def test_online_takes_over_by_hand_from_the_command_line(
         (["--window", "none"], "--window needs a person"),
         (["--limit", "9"], "--limit needs a person"),
         (["--device", "keyboard", "--window", "off"], "--window off hears no keys"),
+        (["--pedal", "b"], "--pedal needs a person"),
+        (
+            ["--device", "udp", "--window", "off", "--pedal", "b"],
+            "--window off hears no keys, so nor a --pedal",
+        ),
         (["--device", "udp", "--limit", "0.5"], "--limit 0.5 is not in the range 1 to 600"),
     ],
 )

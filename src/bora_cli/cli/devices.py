@@ -48,6 +48,47 @@ Names = Annotated[
     ),
 ]
 
+GRIPS, TAKES_OVER = "grip", "takeover"
+
+
+def pedals(values: Sequence[str] | None, *, beside_policy: bool) -> dict[str, str]:
+    """Return what the keys of pedals ask for, from KEY, grip=KEY or takeover=KEY.
+
+    beside_policy: whether there is a policy that can be taken over from.  Raises ConfigError for what is no key, for a
+    key that means something else, and for a take-over from nobody.
+    """
+    from bora_cli.evaluate.teleoperate import SESSION_KEYS
+    from bora_cli.input.device import GRIP, TAKE_OVER
+
+    taken = {**SESSION_KEYS, "-": "smaller steps", "=": "larger steps"}
+    found: dict[str, str] = {}
+    for value in values or ():
+        what, equals, key = value.rpartition("=") if len(value) > 1 else (GRIPS, "=", value)
+        if what not in (GRIPS, TAKES_OVER) or not equals or len(key) != 1:
+            raise ConfigError(
+                f"--pedal '{value}' is not one key.",
+                "Name the key that the pedal sends, such as b, or takeover=b.",
+            )
+        if key in taken or (key == "t" and what == GRIPS):
+            raise ConfigError(
+                f"--pedal {value}: the key '{key}' means '{taken.get(key, TAKE_OVER)}' already.",
+                "Let the pedal send another one.",
+            )
+        if key in found:
+            raise ConfigError(f"--pedal {value}: the key '{key}' is given twice.", "One pedal, one key.")
+        if what == TAKES_OVER and not beside_policy:
+            raise ConfigError(
+                f"--pedal {value}: nobody takes over here.",
+                "Leave it out, or help a policy: with `bora online` and --device, or `bora robot online`.",
+            )
+        found[key] = TAKE_OVER if what == TAKES_OVER else GRIP
+    return found
+
+
+Pedals = Annotated[
+    list[str] | None,
+    typer.Option("--pedal", metavar="KEY", help="Pedal that grips; or takeover=KEY.", show_default=False),
+]
 
 Token = Annotated[
     Path | None,

@@ -92,6 +92,7 @@ def command(
         Path | None,
         typer.Option("--hand", metavar="FILE", help="Synergies of `bora hand fit`.", show_default=False),
     ] = None,
+    pedal: d.Pedals = None,
     alarm: Annotated[
         str | None,
         typer.Option(metavar="REPORT", help="Call for help, don't watch.", show_default=False),
@@ -110,11 +111,11 @@ def command(
 ) -> None:
     """Let the policy act, take over where it fails, learn a correction on top.
 
-    It is released only if the policy alone is better with it. A simulated person
-    takes over, or you with --device; --role shares the work: docs/online.md.
+    Released if it helps. A script takes over, or you (--device): docs/online.md.
     """
     require_used(ctx, method, TAKES)
     _require_person(ctx, device, window, limit, role)
+    pedals = d.pedals(pedal, beside_policy=True)
     o.require_checkpoint(checkpoint)
     o.require_writable(out)
     from bora_cli.data.files import claimed
@@ -124,7 +125,7 @@ def command(
     ui = o.ui_of(ctx)
     with (
         claimed(out) if role == "both" else nullcontext(),
-        _crew(out, device, window, limit, profile, token, hand, ui.quiet) as crew,
+        _crew(out, device, window, limit, profile, token, hand, pedals, ui.quiet) as crew,
         ui.progress(bars=crew is None) as progress,
         Workers(workers or None) as pool,
     ):
@@ -172,7 +173,7 @@ def _require_person(
     """Raise ConfigError for options of a person without one, and for a keyboard that nobody can press."""
     given = [f"--{name}" for name in ("window", "limit") if o.was_given(ctx, name)]
     given += ["--token-file"] if o.was_given(ctx, "token") else []
-    given += ["--hand"] if o.was_given(ctx, "hand") else []
+    given += [f"--{name}" for name in ("hand", "pedal") if o.was_given(ctx, name)]
     if device and role == "learner":
         raise ConfigError("A learner meets no person; --device is the actor's.", "Leave --device out.")
     if given and not device:
@@ -190,6 +191,10 @@ def _require_person(
         raise ConfigError(
             "--window off hears no keys, so --device keyboard could never drive.",
             "Use --window none in a terminal, or another device.",
+        )
+    if window == "off" and o.was_given(ctx, "pedal"):
+        raise ConfigError(
+            "--window off hears no keys, so nor a --pedal, which is one.", "Use --window none in a terminal."
         )
 
 
@@ -251,6 +256,7 @@ def _crew(
     profile: str,
     token: Path | None,
     hand: Path | None,
+    pedals: dict[str, str],
     quiet: bool,
 ) -> Iterator[Any]:
     """Give the person at the desk with the devices, None for the simulated one."""
@@ -268,7 +274,7 @@ def _crew(
 
     hardware = sim_profile(profile)
     synergies, puck = load_synergies(hand) if hand is not None else None, d.fingers_by(names)
-    keyboard = Keyboard(tuple(hardware.postures))
+    keyboard = Keyboard(tuple(hardware.postures), pedals)
     desk: Any = EmptyDesk()
     if window != "off":
         desk = WindowDesk(ASSIST_HELP) if window == "tk" else TerminalDesk(ASSIST_HELP, quiet)

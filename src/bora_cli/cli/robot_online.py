@@ -25,14 +25,27 @@ def command(
     robot: r.Address = "",
     token_file: r.Secret = None,
     driver: r.Driver = "",
-    device: d.Names = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:WHERE]",
+            help="keyboard, spacemouse, gamepad, udp ...",
+            callback=d.known_device,
+            show_default=False,
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Help, learn, test.")] = 2,
     episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Per round, with help.")] = 10,
     pairs: Annotated[int, typer.Option(min=0, metavar="N", help="Of a test; 0: no test.")] = 5,
     limit: Annotated[float, typer.Option(metavar="S", help="Longest episode, s.")] = 60.0,
     method: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"{o.choice(METHODS)}.", callback=o.known("method", METHODS)),
+        typer.Option(
+            metavar="NAME",
+            help="bora (default) or bc_interventions.",
+            callback=o.known("method", METHODS),
+            show_default=False,
+        ),
     ] = "bora",
     residual: o.Residual = "constant",
     data: Annotated[
@@ -43,6 +56,11 @@ def command(
     window: Annotated[str, typer.Option(metavar="NAME", help="tk or none.")] = "tk",
     hand: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of `bora hand fit`.", show_default=False)
+    ] = None,
+    pedal: d.Pedals = None,
+    udp_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of a udp device.", show_default=False, rich_help_panel=r.ROBOT),
     ] = None,
     alarm: Annotated[
         str | None, typer.Option(metavar="REPORT", help="Call for help: docs/online.md.", show_default=False)
@@ -56,12 +74,13 @@ def command(
     o.require_datasets(data or [])
     where = r.Where(robot, token_file, driver, profile, out / "flights" if driver else Path("flights"))
     r.require_sane(window, limit)
+    pedals = d.pedals(pedal, beside_policy=True)
     from bora_cli.data.files import claimed
     from bora_cli.input.key_file import KEYS
     from bora_cli.train.on_robot import Place, rounds_on_robot
 
     ui = o.ui_of(ctx)
-    seat = r.Place(window, hand, None, device or ["keyboard"], ui.quiet, out / KEYS)
+    seat = r.Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, out / KEYS, pedals)
     with (
         claimed(out),
         r.station(where, seat) as (guarded, hardware, person),

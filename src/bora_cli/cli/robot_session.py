@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +38,7 @@ Driver = Annotated[
     ),
 ]
 Profile = Annotated[str, typer.Option(metavar="NAME|FILE", help="Its profile.", rich_help_panel=ROBOT)]
-Prompt = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What the robot is told to do.")]
+Prompt = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Told to the robot.")]
 Limit = Annotated[float, typer.Option(metavar="S", help="Longest episode, 1 to 600 s.")]
 Window = Annotated[
     str,
@@ -87,7 +87,10 @@ class Where:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the person sits.  keys: file of the keys that are pressed at `bora console`; None hears none."""
+    """Where the person sits.
+
+    keys: file of the keys that are pressed at `bora console`; None hears none.  pedals: as `d.pedals` returns them.
+    """
 
     window: str
     hand: Path | None
@@ -95,6 +98,7 @@ class Place:
     devices: Sequence[str]
     quiet: bool
     keys: Path | None = None
+    pedals: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_sane(window: str, limit: float, image_size: int = 64) -> None:
@@ -124,6 +128,10 @@ def collect_command(
     image_size: Annotated[int, typer.Option(metavar="PX", help="Side of the images, 16 to 512.")] = 64,
     window: Window = "tk",
     hand: Hand = None,
+    pedal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Pedal that grips.", show_default=False, rich_help_panel=PERSON),
+    ] = None,
     udp_token_file: UdpToken = None,
     flights: Flights = Path("flights"),
     json: o.Json = False,
@@ -135,11 +143,12 @@ def collect_command(
     o.require_writable(out)
     where = Where(robot, token_file, driver, profile, flights)
     require_sane(window, limit, image_size)
+    pedals = d.pedals(pedal, beside_policy=False)
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.robot_session import RobotJob, RobotSession, robot_facts
 
     ui = o.ui_of(ctx)
-    place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet)
+    place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, pedals=pedals)
     with claimed(out), station(where, place) as (guarded, hardware, seat):
         job = RobotJob(
             robot=guarded.spec.name,
@@ -176,6 +185,15 @@ def eval_command(
     limit: Limit = 60.0,
     window: Window = "tk",
     hand: Hand = None,
+    pedal: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Pedal that grips; or takeover=KEY.",
+            show_default=False,
+            rich_help_panel=PERSON,
+        ),
+    ] = None,
     udp_token_file: UdpToken = None,
     flights: Flights = Path("flights"),
     json: o.Json = False,
@@ -187,6 +205,7 @@ def eval_command(
     o.require_checkpoint(checkpoint)
     where = Where(robot, token_file, driver, profile, flights)
     require_sane(window, limit)
+    pedals = d.pedals(pedal, beside_policy=device is not None)
     if record is not None:
         o.require_writable(record)
     from bora_cli.cli.environment import counted
@@ -195,7 +214,7 @@ def eval_command(
 
     ui = o.ui_of(ctx)
     claim = nullcontext() if record is None else claimed(record)
-    place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet)
+    place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, pedals=pedals)
     with claim, station(where, place) as (guarded, hardware, seat):
         result = evaluate_on_robot(
             checkpoint,
@@ -245,7 +264,7 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
         require_fit(where.profile)
     synergies = load_synergies(place.hand) if place.hand is not None else None
     puck = d.fingers_by(place.devices)
-    keyboard = Keyboard(tuple(hardware.postures))
+    keyboard = Keyboard(tuple(hardware.postures), place.pedals)
     guide = (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if place.window == "tk" else TerminalDesk(guide, place.quiet)
     with (

@@ -46,9 +46,9 @@ def command(
         ),
     ] = "view",
     pedal: Annotated[
-        str,
+        list[str] | None,
         typer.Option(metavar="KEY", help="Key of a pedal that grips.", show_default=False),
-    ] = "",
+    ] = None,
     token: d.Token = None,
     setting: o.Setting = "standard",
     gap: o.Gap = "none",
@@ -65,15 +65,11 @@ def command(
             raise ConfigError(
                 f"--{name} {value:g} is not in the range {low} to {high}.", "Choose another one."
             )
-    if len(pedal) > 1:
-        raise ConfigError(
-            f"--pedal '{pedal}' is not one key.", "Name the key that the pedal sends, such as b."
-        )
+    pedals = d.pedals(pedal, beside_policy=False)
     from bora_cli.cli.desk import TerminalDesk, WindowDesk
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.guard import sim_profile
     from bora_cli.evaluate.teleoperate import SESSION_HELP, Driver, Session, TeleopJob
-    from bora_cli.input.device import GRIP
     from bora_cli.input.keyboard import HELP, Keyboard
     from bora_cli.input.synergies import load_synergies
     from bora_cli.sim.gaps import parse_gap
@@ -81,7 +77,7 @@ def command(
     ui = o.ui_of(ctx)
     hardware = sim_profile(profile)
     synergies = load_synergies(hand) if hand is not None else None
-    keyboard = Keyboard(tuple(hardware.postures), {pedal: GRIP} if pedal else None)
+    keyboard = Keyboard(tuple(hardware.postures), pedals)
     guide = (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if window == "tk" else TerminalDesk(guide, ui.quiet)
     claim: AbstractContextManager[Any] = claimed(out) if out is not None else nullcontext()
