@@ -26,6 +26,19 @@ def test_shapes(context: str) -> None:
     assert StateValue(ValueConfig(sizes=SIZES, width=8))(Z, S).shape == (5,)
 
 
+def test_a_value_leaves_units_out_only_where_it_is_given_the_draw() -> None:
+    torch.manual_seed(0)
+    value = StateValue(ValueConfig(sizes=SIZES, width=8))
+
+    def drawn() -> torch.Tensor:
+        found: torch.Tensor = value(Z, S, torch.Generator().manual_seed(3))
+        return found
+
+    assert torch.equal(value(Z, S), value(Z, S))
+    assert torch.equal(drawn(), drawn())
+    assert not torch.equal(drawn(), value(Z, S))
+
+
 SEEN = {
     ("step", "q"): lambda i, j: j == i,
     ("prefix", "q"): lambda i, j: j <= i,

@@ -30,7 +30,7 @@ class ValueFitConfig(BaseModel):
     folds: int = Field(
         default=4, ge=1, description="episode folds; 1 = judge the training episodes themselves"
     )
-    updates: int = Field(default=800, ge=0, description="gradient steps per fold")
+    updates: int = Field(default=200, ge=0, description="gradient steps per fold")
     batch: int = Field(default=256, gt=0, description="ticks per update")
     lr: float = Field(default=1e-3, gt=0, description="peak learning rate, cosine decay to zero")
     weight_decay: float = Field(default=1e-3, ge=0, description="AdamW weight decay")
@@ -54,12 +54,15 @@ def assign_folds(episode: NDArray[np.integer], folds: int, rng: np.random.Genera
     return np.asarray(of_episode[position], np.int64)
 
 
-def value_loss(value: StateValue, z: Tensor, s: Tensor, returns: Tensor) -> Tensor:
+def value_loss(
+    value: StateValue, z: Tensor, s: Tensor, returns: Tensor, dropped: torch.Generator | None = None
+) -> Tensor:
     """Return the mean squared error of V on discounted returns, scalar.
 
-    z: float [B, N, W].  s: float [B, S].  returns: float [B], see `Returns.target`.
+    z: float [B, N, W].  s: float [B, S].  returns: float [B], see `Returns.target`.  dropped: draws the hidden units
+    that are left out; a hundred episodes are remembered otherwise, and a value that remembers says little of others.
     """
-    return ((value(z, s) - returns) ** 2).mean()
+    return ((value(z, s, dropped) - returns) ** 2).mean()
 
 
 def out_of_fold(predictions: Sequence[Tensor] | Tensor, fold: NDArray[np.int64]) -> Tensor:

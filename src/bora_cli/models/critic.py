@@ -108,6 +108,9 @@ class ValueConfig(BaseModel):
     sizes: Sizes
     width: int = Field(default=128, gt=0, description="hidden width")
     layers: int = Field(default=2, gt=0, description="hidden layers")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="share of hidden units that a step of training leaves out"
+    )
 
 
 class StateValue(nn.Module):
@@ -118,11 +121,19 @@ class StateValue(nn.Module):
         self.config = config
         self.context = Context(config.sizes)
         widths = [self.context.width, *[config.width] * config.layers]
-        parts: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            parts += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.ReLU()]
-        self.net = nn.Sequential(*parts, nn.Linear(config.width, 1))
+        self.hidden = nn.ModuleList(
+            nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.ReLU())
+            for inputs, outputs in pairwise(widths)
+        )
+        self.head = nn.Linear(config.width, 1)
 
-    def forward(self, z: Tensor, s: Tensor) -> Tensor:
-        out: Tensor = self.net(self.context(z, s))
+    def forward(self, z: Tensor, s: Tensor, dropped: torch.Generator | None = None) -> Tensor:
+        """Return V, float [B]; with a generator hidden units are left out at random, as in training only."""
+        x = self.context(z, s)
+        for layer in self.hidden:
+            x = layer(x)
+            if dropped is not None and self.config.dropout > 0:
+                kept = torch.rand(x.shape, generator=dropped, device=x.device) >= self.config.dropout
+                x = x * kept / (1 - self.config.dropout)
+        out: Tensor = self.head(x)
         return out.squeeze(-1)

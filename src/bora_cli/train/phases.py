@@ -118,7 +118,8 @@ def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple
         optimizer = adamw(value, config.lr, config.weight_decay)
         others, rng = np.flatnonzero((fold != k) & returns.known), run.rng(f"value {k}")
         seen = others if len(others) else np.arange(len(fold))  # a single episode judges itself
-        phase = Phase(run, f"{name} {k + 1}", config.updates, {"value": value}, optimizer, rng)
+        dropped = run.generator(f"value {k}")
+        phase = Phase(run, f"{name} {k + 1}", config.updates, {"value": value}, optimizer, rng, dropped)
         for update in phase:
             set_rate(optimizer, cosine(update, config.lr, config.updates))
             with phase.loading():
@@ -126,7 +127,7 @@ def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple
                 view = torch.from_numpy(rng.integers(0, tokens.shape[0], config.batch))
                 z = tokens[view, at].float()
             target = returns.target(at, value, tokens[0], state)
-            loss = value_loss(value, z, state[at], target)
+            loss = value_loss(value, z, state[at], target, dropped)
             phase.step(loss, value, 1.0)
             phase.report({"loss": float(loss.detach())})
         with torch.no_grad():
