@@ -1,6 +1,6 @@
 """How long a chunk takes: one pass of the head, one to three evaluations, ten DDIM steps, and whole policies.
 
-    python benchmarks/latency.py [--threads 1 2] [--repetitions 200] [--lerobot PYTHON]
+    python benchmarks/latency.py [--threads 1 2] [--repetitions 200] [--lerobot PYTHON] [--theirs 20]
 
 The consistency head and the diffusion head are the same network; `bora train cp` and `bora train diffusion` make them.
 Random weights, batch 1, CPU.  PYTHON is the interpreter of an environment with lerobot, whose ACT and diffusion policy
@@ -57,6 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=200, help="timed calls of each kind")
     parser.add_argument("--lerobot", default=os.environ.get("BORA_LEROBOT_PYTHON", ""))
+    parser.add_argument(
+        "--theirs", type=int, default=0, help="timed calls of lerobot's policies, else as many"
+    )
     every = os.cpu_count() or 1
     parser.add_argument("--threads", type=int, nargs="+", default=list(dict.fromkeys((1, every))))
     parser.add_argument("--only", nargs="+", choices=[*HEADS, "policies"], default=[*HEADS, "policies"])
@@ -73,7 +76,7 @@ def main() -> None:
             print(f"\n### Whole policies, {threads} thread(s)\n")
             found = timed(policies(), given.repetitions)
             if given.lerobot:
-                found |= theirs(given.lerobot, threads, given.repetitions)
+                found |= theirs(given.lerobot, threads, given.theirs or given.repetitions)
             print(table(found, threads, "bora, consistency head"), flush=True)
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(
