@@ -18,6 +18,29 @@ from bora_cli.types import F32, Decision, Observation
 from robot_fakes import DOWN, MIDDLE, OPEN, PROFILE, FakeClock, FakeRobot
 
 
+@pytest.mark.parametrize(("slip", "held"), [(0.0145, False), (0.017, True)])
+def test_a_driver_that_slips_is_held_by_its_speed_and_noticed_by_its_axis(slip: float, held: bool) -> None:
+    """The guard keeps the speed of the tool; an action has a range per axis, which is what the data are checked for."""
+    clock = FakeClock()
+    robot = FakeRobot(clock)
+    guarded = GuardedRobot.from_profile(robot, PROFILE, clock=clock)
+    pacer = Pacer(PROFILE.dt, now=clock, sleep=clock.sleep)
+    rig = RobotRig(guarded, PROFILE, prompt="", max_ticks=9, judge=lambda: "", pacer=pacer)
+    rig.prepare(0)
+    command = robot.command
+
+    def slips(target: Target, *, deadline: float) -> Target:
+        up = Target(target.position + np.array([0.0, 0.0, slip]), target.rotation, target.hand)
+        return command(up, deadline=deadline)
+
+    robot.command = slips  # type: ignore[method-assign]
+    rig.observe()
+    applied = rig.step(rig.rest()).applied
+    assert bool(robot.holds) == held
+    assert applied[2] == pytest.approx(slip)
+    assert applied[2] > rig.action_spec.high[2]
+
+
 class Driver:
     """Drives a straight line, with one tick of nonsense; as an operator and as a policy."""
 

@@ -57,6 +57,22 @@ def test_applied_is_within_the_limits_for_any_input(running: Simulation, action:
     assert np.linalg.norm(after.commanded_position - before.tool_position) <= leash + 1e-6
 
 
+def test_what_the_leash_draws_back_is_in_no_action() -> None:
+    """Turned on, the arm slips; the command follows it by more than any action may say, and none says it."""
+    sim = Simulation("press_button")
+    sim.prepare(600_010)
+    turn = np.random.default_rng(1).normal(size=3)
+    row, most = rest(sim), 0.0
+    row[3:6] = 0.12 * turn / np.linalg.norm(turn)
+    for _ in range(40):
+        before = sim.privileged().commanded_position
+        applied = sim.step(row).applied
+        assert np.all(np.abs(applied) <= np.maximum(-sim.action_spec.low, sim.action_spec.high))
+        drawn = sim.privileged().commanded_position - before - applied[:3]
+        most = max(most, float(np.linalg.norm(drawn)))
+    assert most > sim.action_spec.high[0]
+
+
 @pytest.mark.parametrize("pushed", [(0.0, 0.0, -0.03), (-0.03, -0.02, -0.01), (-0.2, 0.0, 0.0)])
 def test_a_tool_that_was_pushed_out_of_the_work_space_does_not_draw_the_command_out(
     pushed: tuple[float, float, float],
