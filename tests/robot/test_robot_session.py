@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 
 from bora_cli.cli.app import build
 from bora_cli.control.connect import within_limits
+from bora_cli.control.flight import FlightRecorder
 from bora_cli.control.guard import GuardedRobot
 from bora_cli.data.check import check
 from bora_cli.data.dataset import Dataset
@@ -220,6 +223,55 @@ def test_a_person_beside_a_policy_takes_over_and_it_is_recorded(tmp_path: Path) 
     assert not check(tmp_path / "run")
     assert any("YOU drive" in " ".join(scene.lines) for scene in desk.scenes)
     assert any("the policy drives" in " ".join(scene.lines) for scene in desk.scenes)
+
+
+class Breaking(Riser):
+    """Does something else at its third decision."""
+
+    def __init__(self, what: BaseException | None) -> None:
+        super().__init__()
+        self.what = what
+
+    def decide(self, obs: Observation, rng: np.random.Generator) -> Decision:
+        made = super().decide(obs, rng)
+        if self.asked == 4 and self.what is not None:  # the first is to warm up
+            raise self.what
+        if self.asked >= 4:
+            made.final[:] = np.nan
+        return made
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (ValueError("no such token"), "ValueError: no such token"),
+        (None, "held: policy lost"),
+    ],
+    ids=str,
+)
+def test_what_breaks_an_episode_off_leaves_its_last_ticks(
+    what: BaseException | None, why: str, tmp_path: Path
+) -> None:
+    """A fault of the policy, of the program or of the person is no fault of the robot, whose limits are kept."""
+    clock = FakeClock()
+    seat = driver(Desk("y", after="1.4/"), Puller(), clock, clock.sleep)
+    session = RobotSession(
+        simulated(clock),
+        PROFILE,
+        job(),
+        seat,
+        part=lambda _: Part(Breaking(what)),
+        flights=FlightRecorder(tmp_path / "flights", clock=clock),
+    )
+    with pytest.raises(type(what)) if what is not None else nullcontext():
+        session.run(1)
+    (flight,) = (tmp_path / "flights").iterdir()
+    head, *ticks = (json.loads(line) for line in flight.read_text().splitlines())
+    assert head["reason"] == why
+    assert len(ticks) == head["ticks"] >= 8
+    assert ticks[3]["asked"][2] == pytest.approx(0.005)
+    assert ticks[3]["accepted"][2] == pytest.approx(0.005, abs=1e-4)
 
 
 def test_time_is_a_judge_too_and_a_session_goes_on(tmp_path: Path) -> None:

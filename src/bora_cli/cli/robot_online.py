@@ -75,6 +75,7 @@ def command(
     where = r.Where(robot, token_file, driver, profile, out / "flights" if driver else Path("flights"))
     r.require_sane(window, limit)
     pedals = d.pedals(pedal, beside_policy=True)
+    from bora_cli.control.flight import FlightRecorder
     from bora_cli.data.files import claimed
     from bora_cli.input.key_file import KEYS
     from bora_cli.train.on_robot import Place, rounds_on_robot
@@ -88,7 +89,7 @@ def command(
     ):
         result = rounds_on_robot(
             checkpoint,
-            Place(guarded, hardware, person),
+            Place(guarded, hardware, person, FlightRecorder(where.flights)),
             prompt=prompt,
             out=out,
             rounds=rounds,

@@ -144,6 +144,7 @@ def collect_command(
     where = Where(robot, token_file, driver, profile, flights)
     require_sane(window, limit, image_size)
     pedals = d.pedals(pedal, beside_policy=False)
+    from bora_cli.control.flight import FlightRecorder
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.robot_session import RobotJob, RobotSession, robot_facts
 
@@ -160,7 +161,7 @@ def collect_command(
             image_size=image_size,
             limit_s=limit,
         )
-        session = RobotSession(guarded, hardware, job, seat, out=out)
+        session = RobotSession(guarded, hardware, job, seat, out=out, flights=FlightRecorder(flights))
         session.run(episodes)
     assert session.dataset is not None
     ui.report({"dataset": str(out), **robot_facts(session), "all": session.dataset.summary()}, json)
@@ -209,6 +210,7 @@ def eval_command(
     if record is not None:
         o.require_writable(record)
     from bora_cli.cli.environment import counted
+    from bora_cli.control.flight import FlightRecorder
     from bora_cli.data.files import claimed
     from bora_cli.evaluate.on_robot import evaluate_on_robot
 
@@ -226,6 +228,7 @@ def eval_command(
             limit_s=limit,
             assisted=device is not None,
             record=record,
+            flights=FlightRecorder(flights),
         )
     document = result.to_json()
     for warning in result.warnings:

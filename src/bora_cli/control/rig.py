@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from bora_cli.control.flight import FlightRecorder
 from bora_cli.control.pace import Pacer
 from bora_cli.profiles import HardwareProfile
 from bora_cli.robot.frames import rotation_of, vector_of
@@ -38,8 +39,9 @@ class RobotRig:
     per tick whether the task is over.  arrange: called with the scene seed before an episode, e.g. to wait until
     somebody has put the objects in place.  image_size: px, side of the square images that a policy sees and a dataset
     keeps, made of the middle of what the cameras give; 0 leaves images as they are.  seen: called with every
-    observation.  The state has the simulator's layout: tool position (m), the first two columns of its rotation,
-    measured hand and commanded hand (rad).
+    observation.  recorder: told every tick what was asked for and what was accepted; what is below has its own.
+    The state has the simulator's layout: tool position (m), the first two columns of its rotation, measured hand and
+    commanded hand (rad).
     """
 
     backend = "robot"
@@ -57,6 +59,7 @@ class RobotRig:
         clock: Callable[[], float] | None = None,
         image_size: int = 0,
         seen: Callable[[Observation], None] | None = None,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         joints = profile.action_spec.names[6:]
         self.action_spec = profile.action_spec
@@ -79,7 +82,7 @@ class RobotRig:
         self._judge = judge
         self._arrange = arrange
         self._side = image_size
-        self._seen = seen
+        self._seen, self._recorder = seen, recorder
         self._target: Target | None = None
         self._tick = 0
 
@@ -101,12 +104,15 @@ class RobotRig:
         self._target = None  # a fault below holds
         accepted = self._robot.command(wanted, deadline=self._clock() + self._patience)
         self._target = accepted
+        applied = _row(before, accepted)
+        if self._recorder is not None:
+            self._recorder.note(tick=self._tick, asked=row, accepted=applied, position=accepted.position)
         self._tick += 1
         verdict = self._judge()
         success, over = verdict == "success", verdict != ""
         self.pacer.wait()
         return Outcome(
-            applied=_row(before, accepted),
+            applied=applied,
             reward=float(success) - TICK_COST / self.max_ticks,
             terminated=over,
             truncated=not over and self._tick >= self.max_ticks,

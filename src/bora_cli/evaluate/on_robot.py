@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bora_cli.checkpoint import load_trained
+from bora_cli.control.flight import FlightRecorder
 from bora_cli.errors import SchemaMismatch
 from bora_cli.evaluate.evaluate import Trial, acting_policy, checkpoint_hash, image_side, trial_of
 from bora_cli.evaluate.metrics import human_share, takeovers, wilson
@@ -65,11 +66,13 @@ def evaluate_on_robot(
     assisted: bool = False,
     record: Path | None = None,
     video: str = "",
+    flights: FlightRecorder | None = None,
 ) -> RobotResult:
     """Let a policy act on a robot, with a person who judges and, if `assisted`, takes over where it fails.
 
     record: also write the episodes with images into a dataset there, continuing an interrupted recording, whose
-    episodes then count.  Raises CheckpointError, ConfigError or SchemaMismatch before anything moves.
+    episodes then count.  flights: as of `RobotSession`.  Raises CheckpointError, ConfigError or SchemaMismatch before
+    anything moves.
     """
     checkpoint = Path(checkpoint)
     digest = checkpoint_hash(checkpoint)
@@ -90,7 +93,9 @@ def evaluate_on_robot(
         checkpoint_hash=digest,
     )
     part = Part(policy)
-    session = RobotSession(robot, profile, job, driver, part=lambda _: part, out=record, video=video)
+    session = RobotSession(
+        robot, profile, job, driver, part=lambda _: part, out=record, video=video, flights=flights
+    )
     kept: list[Episode] = []
     if session.dataset is not None:
         kept = [session.dataset.episode(i, images=False) for i in range(len(session.dataset))]

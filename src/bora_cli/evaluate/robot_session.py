@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bora_cli.control.loop import Policy, demonstrate, roll_out
+from bora_cli.control.arbiter import Event, Phase
+from bora_cli.control.flight import FlightRecorder
+from bora_cli.control.loop import Policy, Tick, demonstrate, roll_out
 from bora_cli.control.pace import Pacer
 from bora_cli.control.rig import RobotRig, Verdict
+from bora_cli.errors import RobotFault
 from bora_cli.evaluate.collect import open_or_create
 from bora_cli.evaluate.teleoperate import (
     BEGIN,
@@ -85,6 +88,8 @@ class RobotSession:
     robot: kept in the limits of the profile (`bora_cli.control.connect.within_limits`).  part: index of an episode ->
     what is special about it.  out: dataset that is made or continued, None to record nothing.  Discarding an episode
     repeats it.  A fault of the robot ends the session; episodes that were recorded are on disk.
+    flights: gets the last ticks where an episode breaks off or nobody drives; a fault of the robot is written down by
+    whoever keeps its limits.
     """
 
     def __init__(
@@ -97,8 +102,10 @@ class RobotSession:
         part: Callable[[int], Part] = lambda index: Part(),
         out: Path | None = None,
         video: str = "",
+        flights: FlightRecorder | None = None,
     ) -> None:
         self.job, self._driver, self._part_of = job, driver, part
+        self._flights, self._held = flights, False
         self.rig = RobotRig(
             robot,
             profile,
@@ -108,6 +115,7 @@ class RobotSession:
             pacer=Pacer(profile.dt, now=driver.clock, sleep=self._sleep),
             image_size=job.image_size,
             seen=self._show,
+            recorder=flights,
         )
         rig: Any = self.rig
         self.dataset = open_or_create(out, asdict(job), rig, video) if out is not None else None
@@ -150,7 +158,7 @@ class RobotSession:
 
     def _play(self) -> Episode:
         index, missed = self._done, self.rig.pacer.missed
-        self._order, self._waiting, self._ticks = "", False, 0
+        self._order, self._waiting, self._ticks, self._held = "", False, 0, False
         policy = self._part.policy
         meta = {**asdict(self.job), "renderer": self.rig.backend, **self._part.facts}
         images = self.dataset is not None or self._driver.desk.picture_size > 0
@@ -171,8 +179,13 @@ class RobotSession:
                     watcher=self.person.watch() if helped else None,
                     operator=self.person if helped else None,
                     images=images,
-                    on_tick=self._monitor(index),
+                    on_tick=self._told_by(self._monitor(index)),
                 )
+        except RobotFault:
+            raise
+        except BaseException as error:  # Ctrl-C too: of this episode nothing else is kept
+            self._written(f"{type(error).__name__}: {error}".removesuffix(": "))
+            raise
         finally:
             self._waiting = True
         self.tally.ticks += len(episode)
@@ -187,6 +200,25 @@ class RobotSession:
             where = {key: self._part.facts[key] for key in ("round",) if key in self._part.facts}
             monitor.begin(self._beside, number=number, of=of, scene=index, **where)
         return monitor
+
+    def _told_by(self, monitor: Monitor | None) -> Callable[[Tick], None]:
+        """Return what is told about every tick: the monitor, and the flight recorder once nobody drives."""
+
+        def told(tick: Tick) -> None:
+            if monitor is not None:
+                monitor(tick)
+            held = tick.phase == Phase.HELD
+            if held and not self._held:
+                why = f"held: {tick.event.name.lower().replace('_', ' ')}"
+                trouble = f" ({tick.reason})" if tick.event is Event.OPERATOR_LOST and tick.reason else ""
+                self._written(why + trouble)
+            self._held = held
+
+        return told
+
+    def _written(self, why: str) -> None:
+        if self._flights is not None:
+            self._flights.write(why)
 
     @property
     def _rings(self) -> bool:

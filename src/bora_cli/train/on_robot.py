@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from bora_cli.checkpoint import load_trained
 from bora_cli.control.alarm import Alarm, Bell
+from bora_cli.control.flight import FlightRecorder
 from bora_cli.control.telemetry import LIVE
 from bora_cli.data.dataset import Dataset
 from bora_cli.data.files import copy_directory, write_json
@@ -47,11 +48,12 @@ Method = Literal["bora", "bc_interventions"]
 
 @dataclass(frozen=True)
 class Place:
-    """A robot inside its limits, its profile, and the person beside it."""
+    """A robot inside its limits, its profile, the person beside it, and where faults are written down."""
 
     robot: Robot
     profile: HardwareProfile
     driver: Driver
+    flights: FlightRecorder | None = None
 
 
 def rounds_on_robot(
@@ -184,7 +186,13 @@ def _collect(job: RoundsJob, place: Place, index: int, acting: Path, out: Path, 
         return replace(watched, title=title, place=(at, job.episodes))
 
     session = RobotSession(
-        place.robot, place.profile, job.robot, place.driver, part=part, out=out / "episodes"
+        place.robot,
+        place.profile,
+        job.robot,
+        place.driver,
+        part=part,
+        out=out / "episodes",
+        flights=place.flights,
     )
     session.run(last)
     assert session.dataset is not None
@@ -213,7 +221,15 @@ def _test(job: RoundsJob, place: Place, index: int, acting: Path, folder: Path) 
         )
 
     tested = RobotJob(**{**asdict(job.robot), "operator": "none"})
-    session = RobotSession(place.robot, place.profile, tested, place.driver, part=part, out=folder / "test")
+    session = RobotSession(
+        place.robot,
+        place.profile,
+        tested,
+        place.driver,
+        part=part,
+        out=folder / "test",
+        flights=place.flights,
+    )
     session.run(2 * job.pairs)
     assert session.dataset is not None
     rows = session.dataset.rows()
