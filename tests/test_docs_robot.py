@@ -33,8 +33,9 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     lab.connect = lambda profile: FakeRobot(clock)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_lab", ModuleType("my_lab"))
     monkeypatch.setitem(sys.modules, "my_lab.robot", lab)
+    defaults = check_robot.__kwdefaults__ or {}
     for name, value in (("wait", clock.sleep), ("clock", clock)):
-        monkeypatch.setitem(check_robot.__kwdefaults__, name, value)
+        monkeypatch.setitem(defaults, name, value)
     return clock
 
 
