@@ -6,7 +6,7 @@ An operator only says what it wants; `bora_cli.control.arbiter` decides whether 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -38,16 +38,3 @@ class OperatorSample:
     def age(self, now: float) -> float:
         """Return the seconds passed since the device was read; now: monotonic seconds."""
         return now - self.t
-
-
-class Operator(Protocol):
-    """Someone who may take over.
-
-    `sample` never blocks: it returns the latest sample, or None if there is none that is young enough to be
-    obeyed. A device that fell silent, was unplugged or reports nonsense returns None; it never repeats its
-    last deflection.
-    """
-
-    def sample(self, now: float) -> OperatorSample | None: ...
-
-    def close(self) -> None: ...
