@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/learner.py --lerobot PYTHON [--turns 6]
 
-A learner step is two updates of the critic and one of the actor.  Ours are those of `bora online`: `adapt_critic`
-on mixed batches, with its Polyak copy, and `fit_actor` with the hinge, on demonstrations and assisted episodes that are
+A learner step is two updates of the critic and one of the actor.  Ours are those of `bora online` (`fit_residual`: the
+critic on mixed batches, with its Polyak copy, and the residual with the hinge), on demonstrations and assisted episodes
 recorded first.  The backbone may not be asked meanwhile; what it was asked before is counted.  Lerobot's
 (benchmarks/learner_lerobot.py) has its pictures in memory.  PYTHON is the interpreter of an environment with lerobot
 and may stand in BORA_LEROBOT_PYTHON.  The sides take turns, one thread each.  In brackets stands the range of the
@@ -18,8 +18,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
@@ -29,7 +28,6 @@ import numpy as np
 import torch
 
 from bora_cli.algos.bora_online import OnlineConfig
-from bora_cli.algos.rewards import InterventionRewards
 from bora_cli.checkpoint import TINY, Trained, load_backbone, load_trained, package_versions
 from bora_cli.control.loop import roll_out
 from bora_cli.data.dataset import Dataset
@@ -41,22 +39,17 @@ from bora_cli.sim.operator import SimulatedOperator
 from bora_cli.sim.styles import CORRECTOR
 from bora_cli.sim.watcher import Watcher
 from bora_cli.train.offline import train
-from bora_cli.train.residual import (
-    OnlineBuffer,
-    Report,
-    adapt_critic,
-    fit_actor,
-    fresh_residual,
-    online_buffer,
-)
+from bora_cli.train.residual import fit_residual
 from bora_cli.train.tokens import COPIES, dataset_tokens
 from bora_cli.types import Episode
 
-TASK, SIDE, GAMMA = "pick_toy", 64, 0.97
+TASK, SIDE = "pick_toy", 64
 UTD = 2
 """Updates of the critic per update of the actor."""
-IN_A_ROW = 20
-"""Our updates of each kind in a turn; two more before them are not timed."""
+UPDATES = 40
+"""Our updates of each kind in a turn; the first half is not timed."""
+CRITIC, RESIDUAL = "online critic", "residual"
+"""What `fit_residual` calls its stages."""
 OURS = "bora, tokens of two cameras"
 PARTS = {
     "matrix products": ("aten::baddbmm", "aten::bmm", "aten::mm", "aten::addmm"),
@@ -75,19 +68,27 @@ class Seconds:
     processor: float
 
 
-@dataclass(frozen=True)
-class Stopwatch(Report):
-    """A report that only notes when each update ended."""
+class Stopwatch:
+    """Takes the time of the updates of one stage; a way to be told of progress."""
 
-    ended: list[Seconds] = field(default_factory=list)
+    def __init__(self, stage: str, profiler: Any = None) -> None:
+        self.stage, self.profiler = stage, profiler
+        self.seen: list[tuple[int, Seconds]] = []
 
-    def __call__(self, stage: str, update: int, total: int, values: dict[str, float]) -> None:
-        """Note the time."""
-        self.ended.append(now())
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note when so many updates were done; a profiler looks on from the first to the last note."""
+        if stage != self.stage:
+            return
+        if self.profiler is not None and not self.seen:
+            self.profiler.start()
+        self.seen.append((done, now()))
+        if self.profiler is not None and done == total:
+            self.profiler.stop()
 
     def each(self) -> Seconds:
-        """Return the mean time of an update; what is before the end of the second is not counted."""
-        first, last, n = self.ended[1], self.ended[-1], len(self.ended) - 2
+        """Return the mean time of an update after the first note."""
+        (before, first), *_, (after, last) = self.seen
+        n = after - before
         return Seconds((last.wall - first.wall) / n, (last.processor - first.processor) / n)
 
 
@@ -97,7 +98,19 @@ class Material:
 
     base: Trained
     demos: Path
-    buffer: OnlineBuffer
+    episodes: Path
+
+    def learn(self, batch: int, updates: int, *told: Stopwatch) -> None:
+        """Learn a round; raises RuntimeError if the backbone is asked for anything."""
+        config = OnlineConfig(updates=updates, batch=batch, min_takeovers=1)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            for watch in told:
+                watch(stage, done, total)
+
+        refuse = RuntimeError("the backbone was asked during an update")
+        with patch.object(Backbone, "encode", side_effect=refuse):
+            fit_residual(self.base, self.episodes, [self.demos], config=config, progress=progress)
 
 
 class Peer:
@@ -174,24 +187,30 @@ def prepare(folder: Path, episodes: int = 8, assisted: int = 4) -> tuple[Materia
     passes = int(np.prod(tokens.shape[:2]))
     train("bora", data=[demos.root], out=folder / "policy", updates=20)
     base = load_trained(folder / "policy")
-    recorded = [one_assisted(base, scene) for scene in scene_seeds("online", 0, assisted)]
+    sim, online = simulation(TASK, "standard", "none@1.0", SIDE), folder / "episodes"
+    recorded = Dataset.create(
+        online,
+        sim.action_spec,
+        sim.state_names,
+        sim.cameras,
+        image_size=SIDE,
+        fps=round(1 / sim.dt),
+        robot_type="sim",
+    )
+    for scene in scene_seeds("online", 0, assisted):
+        recorded.append(one_assisted(base, sim, scene))
     about = (
         f"Tokens of {tokens.shape[1]} ticks of demonstrations in {COPIES} views, once: {took:.1f} s of processor time,"
-        f" {1e3 * took / passes:.2f} ms per pair of pictures. The {sum(len(e) for e in recorded)} ticks of"
-        f" {assisted} assisted episodes: none, the policy had acted on them."
+        f" {1e3 * took / passes:.2f} ms per pair of pictures. The ticks of {assisted} assisted episodes: none, the"
+        " policy had acted on them."
     )
-    return material_of(base, demos, recorded), about
+    return Material(base, demos.root, online), about
 
 
-def material_of(base: Trained, demos: Dataset, recorded: Sequence[Episode]) -> Material:
-    """Return a round's material from its episodes."""
-    return Material(base, demos.root, online_buffer(recorded, base, InterventionRewards(), GAMMA))
-
-
-def one_assisted(base: Trained, scene: int) -> Episode:
+def one_assisted(base: Trained, sim: Any, scene: int) -> Episode:
     """Let the policy act with the scripted person beside it, who takes over where it fails."""
     return roll_out(
-        simulation(TASK, "standard", "none@1.0", SIDE),
+        sim,
         base.policy(),
         scene_seed=scene,
         rng=stream("policy", scene),
@@ -201,26 +220,19 @@ def one_assisted(base: Trained, scene: int) -> Episode:
     )
 
 
-def ours(material: Material, batch: int, updates: int = IN_A_ROW) -> dict[str, Seconds]:
-    """Return the mean time of a critic's update, a residual's and a learner step, where no backbone may run."""
-    base, buffer = material.base, material.buffer
-    config = OnlineConfig(updates=updates + 2, batch=batch)
-    critic, actor = Stopwatch(None, None), Stopwatch(None, None)
-    residual = fresh_residual(base.spec.action, base.actor, "constant", 0)
-    refuse = RuntimeError("the backbone was asked during an update")
-    with patch.object(Backbone, "encode", side_effect=refuse):
-        learned, _ = adapt_critic(base, buffer, [material.demos], config, GAMMA, 0, critic)
-        fit_actor(residual, buffer, base, config, learned, None, 0, actor)
-    c, a = critic.each(), actor.each()
+def ours(material: Material, batch: int, updates: int = UPDATES) -> dict[str, Seconds]:
+    """Return the mean time of a critic's update, a residual's and a learner step."""
+    critic, residual = Stopwatch(CRITIC), Stopwatch(RESIDUAL)
+    material.learn(batch, updates, critic, residual)
+    c, a = critic.each(), residual.each()
     step = Seconds(UTD * c.wall + a.wall, UTD * c.processor + a.processor)
     return {"an update of its critic": c, "an update of its residual": a, OURS: step}
 
 
 def shares(material: Material, batch: int) -> str:
     """Say on which operations the time of our critic's updates goes."""
-    config = OnlineConfig(updates=10, batch=batch)
-    with torch.profiler.profile() as seen:
-        adapt_critic(material.base, material.buffer, [material.demos], config, GAMMA, 0, Report(None, None))
+    seen = torch.profiler.profile()
+    material.learn(batch, UPDATES, Stopwatch(CRITIC, seen))
     took = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
     of = {
         part: sum(t for k, t in took.items() if k in names) / sum(took.values())

@@ -12,10 +12,8 @@ import pytest
 
 from bora_cli.checkpoint import Trained, load_trained
 from bora_cli.control.loop import roll_out
-from bora_cli.data.dataset import Dataset
 from bora_cli.seeds import stream
-from bora_cli.types import Episode
-from toy_world import BIAS, TASK, ToyOperator, ToyRig, ToyWatcher
+from toy_world import BIAS, TASK, ToyOperator, ToyRig, ToyWatcher, toy_dataset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -34,20 +32,18 @@ def base(toy_policy: Path) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def recorded(base: Trained) -> list[Episode]:
-    meta: dict[str, Any] = {"task": TASK}
+def online(base: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset of an episode with two takeovers."""
     rng, person = stream("policy", 300_000), ToyOperator(rng=stream("operator", 300_000))
-    policy, rig = base.policy(), ToyRig(BIAS)
-    return [
-        roll_out(rig, policy, scene_seed=300_000, rng=rng, meta=meta, watcher=ToyWatcher(), operator=person)
-    ]
+    options: dict[str, Any] = {"watcher": ToyWatcher(), "operator": person, "meta": {"task": TASK}}
+    episode = roll_out(ToyRig(BIAS), base.policy(), scene_seed=300_000, rng=rng, **options)
+    return toy_dataset(tmp_path_factory.mktemp("online") / "episodes", [episode]).root
 
 
 def test_a_learner_step_is_two_updates_of_the_critic_and_one_of_the_residual(
-    learner: ModuleType, base: Trained, recorded: list[Episode], toy_demos: Path
+    learner: ModuleType, base: Trained, online: Path, toy_demos: Path
 ) -> None:
-    material = learner.material_of(base, Dataset.open(toy_demos), recorded)
-    took = learner.ours(material, batch=8, updates=2)
+    took = learner.ours(learner.Material(base, toy_demos, online), batch=8, updates=21)
     critic, residual = took["an update of its critic"], took["an update of its residual"]
     assert residual.wall > 0
     assert took[learner.OURS].wall == 2 * critic.wall + residual.wall
@@ -55,19 +51,23 @@ def test_a_learner_step_is_two_updates_of_the_critic_and_one_of_the_residual(
 
 
 def test_the_backbone_may_not_be_asked_while_updates_are_timed(
-    learner: ModuleType, base: Trained, recorded: list[Episode], toy_demos: Path, tmp_path: Path
+    learner: ModuleType, base: Trained, online: Path, toy_demos: Path, tmp_path: Path
 ) -> None:
     """Without the tokens beside them the demonstrations would have to be encoded now."""
     bare = shutil.copytree(toy_demos, tmp_path / "demos", ignore=shutil.ignore_patterns("cache"))
-    material = learner.material_of(base, Dataset.open(bare), recorded)
     with pytest.raises(RuntimeError, match="the backbone was asked during an update"):
-        learner.ours(material, batch=8, updates=2)
+        learner.ours(learner.Material(base, bare, online), batch=8, updates=21)
 
 
-def test_the_first_two_updates_are_not_counted(learner: ModuleType) -> None:
-    watch = learner.Stopwatch(None, None)
-    watch.ended.extend(learner.Seconds(float(t), t / 2) for t in (9, 10, 13, 16))
-    assert watch.each() == learner.Seconds(3.0, 1.5)
+def test_what_is_before_the_first_note_is_not_counted(
+    learner: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, at = learner.Stopwatch("residual"), iter([9.0, 12.0, 19.0])
+    monkeypatch.setattr(learner, "now", lambda: learner.Seconds(wall := next(at), wall / 2))
+    watch("online critic", 20, 45)
+    for done in (20, 40, 45):
+        watch("residual", done, 45)
+    assert watch.each() == learner.Seconds(0.4, 0.2)
 
 
 def test_the_other_side_may_talk_before_it_answers(learner: ModuleType, tmp_path: Path) -> None:
