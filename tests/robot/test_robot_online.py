@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bora_cli.data.dataset import Dataset
 from bora_cli.errors import ConfigError
 from bora_cli.evaluate.teleoperate import Scene
 from bora_cli.input.device import TAKE_OVER
+from bora_cli.train import on_robot, robot_learner
 from bora_cli.train.meeting import playing
 from bora_cli.train.on_robot import Place, rounds_on_robot
 from bora_cli.train.robot_learner import learn_elsewhere
@@ -91,6 +93,51 @@ def test_a_round_on_a_robot_goes_on_where_it_stopped(toy_policy: Path, tmp_path:
     assert json.loads((out / "job.json").read_text())["pairs"] == 2
     with pytest.raises(ConfigError, match="holds another online run \\(pairs 2 there, 3 asked\\)"):
         run(toy_policy, out, "", pairs=3)
+
+
+class Killed(BaseException):
+    """Stands for a process that ended here."""
+
+
+KILLS = {  # at which call of what, and what the person said before
+    "before the second episode is written": (Dataset, "append", 2, "yy"),
+    "before the policy is saved": (robot_learner, "save_trained", 1, "y"),
+    "before it is said that a round is learned": (robot_learner, "write_json", 1, ""),
+    "between two episodes of the test": (Dataset, "append", 2, "yn"),
+    "before the round is closed": (on_robot, "write_json", 1, "n"),
+    "before the policy is put in place": (on_robot, "copy_directory", 1, ""),
+}
+
+
+def dying(real: Callable[..., Any], last: int, moment: str) -> Callable[..., Any]:
+    """Return a function that can be called so many times, the last of which kills the process."""
+    calls: list[int] = []
+
+    def die(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == last:
+            raise Killed(moment)
+        return real(*given, **options)
+
+    return die
+
+
+def test_rounds_that_are_killed_at_every_arrow_equal_some_that_are_not(
+    toy_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    expected, _ = run(toy_policy, whole, "yyyn", pairs=1)
+    for moment, (where, name, call, keys) in KILLS.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, dying(getattr(where, name), call, moment))
+            with pytest.raises(Killed, match=moment):
+                run(toy_policy, out, keys, pairs=1)
+    result, _ = run(toy_policy, out, "", pairs=1)
+    assert result == {**expected, "policy": str(out / "policy")}
+    for place in ("round-1/policy", "policy"):
+        assert weights(out / place) == weights(whole / place)
+    assert json.loads((out / "job.json").read_text()) == json.loads((whole / "job.json").read_text())
+    assert not check(out / "episodes")
 
 
 def test_without_takeovers_nothing_is_learned_and_nothing_released(toy_policy: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ LATE_MS = 20.0
 def command(
     ctx: typer.Context,
     *,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out of `bora online` or `bora demo`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The --out of an online run, or of a demo.")],
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
     keys: Annotated[bool, typer.Option(help="Send keys to a person's session.")] = True,
     json: o.Json = False,
