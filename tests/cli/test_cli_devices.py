@@ -177,7 +177,10 @@ def test_one_device_may_have_the_fingers() -> None:
 def test_devices_for_fingers_and_pedals_get_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The seat of every session knows which device it is, and what the keys of pedals ask for."""
     seats: list[tuple[int | None, object, tuple[str, ...]]] = []
+    guides: list[list[str]] = []
+    recordings: list[bool] = []
     words = ["--device", "keyboard", "--device", "fingers=udp:0", "--window", "none", "--pedal", "b"]
+    words += ["--device", "replay:mine#0"]
 
     class Taken(Exception):
         pass
@@ -190,6 +193,7 @@ def test_devices_for_fingers_and_pedals_get_there(monkeypatch: pytest.MonkeyPatc
                     driver.keyboard.press(key, 0.0)
                 said = driver.keyboard.read(0.0)
                 seats.append((driver.fingers_by, driver.synergies, said.pressed if said else ()))
+                guides.append([what for key, what in driver.desk._guide if key == "t"])
         raise Taken
 
     fit_hand = tmp_path / "hand.json"
@@ -203,6 +207,12 @@ def test_devices_for_fingers_and_pedals_get_there(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("bora_cli.train.online.run_rounds", take)
     monkeypatch.setattr("bora_cli.train.on_robot.rounds_on_robot", take)
     monkeypatch.setattr("bora_cli.evaluate.robot_session.RobotSession", take)
+
+    def replay(where: str, takes_over: bool) -> object:
+        recordings.append(takes_over)
+        return SimpleNamespace(name=where, close=lambda: None)
+
+    monkeypatch.setattr("bora_cli.cli.devices._replay", replay)
     monkeypatch.setattr("bora_cli.evaluate.on_robot.evaluate_on_robot", take)
     robot_at = SimpleNamespace(close=lambda: None, spec=SimpleNamespace(name="x"))
     monkeypatch.setattr("bora_cli.cli.robot_session.connected", lambda *_: robot_at)
@@ -223,3 +233,5 @@ def test_devices_for_fingers_and_pedals_get_there(monkeypatch: pytest.MonkeyPatc
     assert [number for number, _, _ in seats] == [1] * 5
     assert all(synergies is not None for _, synergies, _ in seats)
     assert [asked for _, _, asked in seats] == [(GRIP,)] * 2 + [(GRIP, TAKE_OVER)] * 3
+    assert guides == [[]] * 2 + [["take over, and hand back"]] * 3
+    assert recordings == [False] * 2 + [True] * 3

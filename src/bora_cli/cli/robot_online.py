@@ -81,7 +81,7 @@ def command(
     from bora_cli.train.on_robot import Place, rounds_on_robot
 
     ui = o.ui_of(ctx)
-    seat = r.Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, out / KEYS, pedals)
+    seat = r.Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, out / KEYS, pedals, True)
     with (
         claimed(out),
         r.station(where, seat) as (guarded, hardware, person),

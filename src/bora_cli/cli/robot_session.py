@@ -90,6 +90,7 @@ class Place:
     """Where the person sits.
 
     keys: file of the keys that are pressed at `bora console`; None hears none.  pedals: as `d.pedals` returns them.
+    beside_policy: whether the person watches a policy and takes over, rather than to drive all the time.
     """
 
     window: str
@@ -99,6 +100,7 @@ class Place:
     quiet: bool
     keys: Path | None = None
     pedals: Mapping[str, str] = field(default_factory=dict)
+    beside_policy: bool = False
 
 
 def require_sane(window: str, limit: float, image_size: int = 64) -> None:
@@ -206,7 +208,8 @@ def eval_command(
     o.require_checkpoint(checkpoint)
     where = Where(robot, token_file, driver, profile, flights)
     require_sane(window, limit)
-    pedals = d.pedals(pedal, beside_policy=device is not None)
+    helps = device is not None
+    pedals = d.pedals(pedal, beside_policy=helps)
     if record is not None:
         o.require_writable(record)
     from bora_cli.cli.environment import counted
@@ -216,7 +219,9 @@ def eval_command(
 
     ui = o.ui_of(ctx)
     claim = nullcontext() if record is None else claimed(record)
-    place = Place(window, hand, udp_token_file, device or ["keyboard"], ui.quiet, pedals=pedals)
+    place = Place(
+        window, hand, udp_token_file, device or ["keyboard"], ui.quiet, pedals=pedals, beside_policy=helps
+    )
     with claim, station(where, place) as (guarded, hardware, seat):
         result = evaluate_on_robot(
             checkpoint,
@@ -226,7 +231,7 @@ def eval_command(
             prompt=prompt,
             episodes=episodes,
             limit_s=limit,
-            assisted=device is not None,
+            assisted=helps,
             record=record,
             flights=FlightRecorder(flights),
         )
@@ -255,6 +260,7 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
     No robot is connected with an unfit profile, or without the window that was asked for.
     """
     from bora_cli.cli.desk import SharedDesk, TerminalDesk, WindowDesk
+    from bora_cli.evaluate.assist import ASSIST_HELP
     from bora_cli.evaluate.teleoperate import SESSION_HELP
     from bora_cli.evaluate.teleoperate import Driver as Seat
     from bora_cli.input.key_file import KeyFile
@@ -268,12 +274,14 @@ def station(where: Where, place: Place) -> Iterator[tuple[Any, Any, Any]]:
     synergies = load_synergies(place.hand) if place.hand is not None else None
     puck = d.fingers_by(place.devices)
     keyboard = Keyboard(tuple(hardware.postures), place.pedals)
-    guide = (*SESSION_HELP, *HELP)
+    guide = ASSIST_HELP if place.beside_policy else (*SESSION_HELP, *HELP)
     desk: Any = WindowDesk(guide) if place.window == "tk" else TerminalDesk(guide, place.quiet)
     with (
         desk,
         closing(connected(where, hardware)) as robot,
-        d.opened(place.devices, keyboard, hardware, place.udp_token) as opened,
+        d.opened(
+            place.devices, keyboard, hardware, place.udp_token, beside_policy=place.beside_policy
+        ) as opened,
         nullcontext() if place.keys is None else closing(KeyFile(place.keys)) as elsewhere,
     ):
         shared = desk if elsewhere is None else SharedDesk(desk, elsewhere)
