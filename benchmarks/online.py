@@ -60,8 +60,8 @@ ROWS: dict[str, Row] = {
     "hg_dagger": Row("hg_dagger"),
     "resfit": Row("resfit"),
     "bora_full": Row("bora"),
-    "bora_full, low_rank": Row("bora", {"residual": "low_rank"}),
-    "bora_full, mlp": Row("bora", {"residual": "mlp"}),
+    "bc_interventions, constant": Row("bc_interventions", {"residual": "constant"}),
+    "bora_full, constant": Row("bora", {"residual": "constant"}),
 }
 DEFAULT = ("bc_interventions", "hg_dagger", "resfit", "bora_full")
 STAGES = {"round": "collect", "release": "test", "evaluate": "evaluate"}

@@ -34,9 +34,7 @@ CONFIG = OnlineConfig()
 NOTHING = OnlineConfig(lambda_anchor=0, lambda_l2=0, w_net=0)
 
 
-def make_residual(
-    kind: Literal["constant", "low_rank", "mlp"] = "constant", spread: float = 0.0
-) -> ResidualActor:
+def make_residual(kind: Literal["constant", "mlp"] = "constant", spread: float = 0.0) -> ResidualActor:
     torch.manual_seed(0)
     actor = ResidualActor(ResidualConfig(sizes=SIZES, kind=kind, bound=(0.5, 0.5, 0.5), width=16))
     with torch.no_grad():
@@ -215,12 +213,14 @@ def test_the_anchor_pulls_to_the_previous_round() -> None:
     assert float(same.detach()) != float(other.detach())
 
 
-def test_low_rank_pays_for_leaving_its_constant() -> None:
-    _, newborn = loss_of(make_residual("low_rank"), make_batch(), CONFIG)
-    _, moved = loss_of(make_residual("low_rank", 1.0), make_batch(), CONFIG)
-    assert newborn["departure"] == 0.0
+def test_a_network_pays_for_leaving_its_constant_on_demonstrations_only() -> None:
+    demos = make_batch(6, 0)
+    _, newborn = loss_of(make_residual("mlp"), make_batch(), CONFIG, offline=demos)
+    _, moved = loss_of(make_residual("mlp", 1.0), make_batch(), CONFIG, offline=demos)
+    _, constant = loss_of(make_residual("constant", 1.0), make_batch(), CONFIG, offline=demos)
+    assert newborn["departure"] == constant["departure"] == 0.0
     assert moved["departure"] > 0
-    assert "departure" not in loss_of(make_residual(), make_batch(), CONFIG)[1]
+    assert "departure" not in loss_of(make_residual("mlp", 1.0), make_batch(), CONFIG)[1]
 
 
 def test_masked_ticks_do_not_correct() -> None:

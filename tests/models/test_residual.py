@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bora_cli.errors import ConfigError
 from bora_cli.models.nn import Sizes
@@ -17,8 +18,8 @@ from bora_cli.models.residual import ResidualActor, ResidualConfig, compose
 
 SIZES = Sizes(n_tokens=2, token_width=4, state_dim=3, action_dim=3, horizon=4)
 BOUND = (0.5, 0.25, 0.6)
-Kind = Literal["constant", "low_rank", "mlp"]
-KINDS: tuple[Kind, ...] = ("constant", "low_rank", "mlp")
+Kind = Literal["constant", "mlp"]
+KINDS: tuple[Kind, ...] = ("constant", "mlp")
 Z, S, BASE = torch.randn(5, 2, 4), torch.randn(5, 3), torch.randn(5, 4, 3)
 UNIT = torch.tensor([0.5, 2.0, 1.0])
 
@@ -63,17 +64,39 @@ def test_the_constant_kind_ignores_everything() -> None:
     assert out.shape == BASE.shape
     assert torch.equal(out[0, 0].expand_as(out), out)
     assert torch.equal(actor.departure(Z, S, BASE), torch.zeros_like(BASE))
+    assert torch.equal(actor.constant(), out[0, 0])
+    stacked = make_residual("constant", 0.3).on(actor, 0.75, 0.5, UNIT)
+    torch.testing.assert_close(stacked.constant(), stacked(Z, S, BASE)[0, 0])
     assert sum(p.numel() for p in actor.parameters()) == SIZES.action_dim
 
 
-def test_low_rank_departs_from_its_constant_along_few_directions() -> None:
-    actor = make_residual("low_rank")
+def test_a_network_departs_from_its_constant() -> None:
+    actor = make_residual("mlp")
     with torch.no_grad():
         actor.offset.fill_(0.1)
     torch.testing.assert_close(actor.departure(Z, S, BASE), torch.zeros_like(BASE))
     out = actor(Z, S, BASE)
     torch.testing.assert_close(out, (torch.tensor(BOUND) * (0.1 / torch.tensor(BOUND)).tanh()).expand_as(out))
-    assert not torch.equal(make_residual("low_rank", 1.0).departure(Z, S, BASE), torch.zeros_like(BASE))
+    assert not torch.equal(make_residual("mlp", 1.0).departure(Z, S, BASE), torch.zeros_like(BASE))
+
+
+def test_units_are_left_out_only_where_the_draw_is_given() -> None:
+    actor = make_residual("mlp", 1.0)
+
+    def drawn() -> torch.Tensor:
+        found: torch.Tensor = actor(Z, S, BASE, torch.Generator().manual_seed(3))
+        return found
+
+    assert torch.equal(actor(Z, S, BASE), actor(Z, S, BASE))
+    assert torch.equal(drawn(), drawn())
+    assert not torch.equal(drawn(), actor(Z, S, BASE))
+
+
+def test_residuals_of_earlier_versions_are_read_unless_their_kind_is_no_more() -> None:
+    before = {**make_residual("constant").config.model_dump(), "rank": 3}
+    assert ResidualConfig(**before).kind == "constant"
+    with pytest.raises(ValidationError, match="'constant' or 'mlp'"):
+        ResidualConfig(**{**before, "kind": "low_rank"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,7 +133,7 @@ def test_r0d_the_base_of_a_later_round_is_what_the_earlier_one_made(kind: Kind) 
 
 
 def test_a_stack_is_told_by_its_config_and_one_without_says_nothing_of_it() -> None:
-    first, second = make_residual("constant", 0.4), make_residual("low_rank", 0.4)
+    first, second = make_residual("constant", 0.4), make_residual("mlp", 0.4)
     stack = second.on(first, 0.75, 0.5, UNIT)
     again = ResidualActor(ResidualConfig(**json.loads(json.dumps(stack.config.model_dump()))))
     again.load_state_dict(stack.state_dict())

@@ -20,7 +20,7 @@ from bora_cli.models.vlm import Backbone, build_tiny
 from bora_cli.train import methods
 from bora_cli.train.buffer import load_buffer
 from bora_cli.train.offline import train
-from bora_cli.train.residual import Report, adapt_critic
+from bora_cli.train.residual import require_critic
 from toy_world import TASK, move_into_toy_world, weights
 
 NEW = ("diffusion", "awr", "decoupled", "decoupled_value")
@@ -132,11 +132,10 @@ def test_decoupled_starts_from_a_cp_base_and_from_nothing_else(
 
 
 def test_an_online_phase_needs_a_critic_of_tokens(
-    trained: dict[str, Path], toy_demos: Path, tmp_path: Path
+    trained: dict[str, Path],
 ) -> None:
-    base = load_trained(trained["decoupled"])
     with pytest.raises(CheckpointError, match="no critic to inherit"):
-        adapt_critic(base, None, [toy_demos], OnlineConfig(), 0.97, 0, Report(None, None))  # type: ignore[arg-type]
+        require_critic(load_trained(trained["decoupled"]), OnlineConfig())
 
 
 def test_awr_has_the_budget_of_bora_and_asks_for_a_critic_only_to_follow_it(

@@ -21,7 +21,8 @@ from bora_cli.errors import CheckpointError, ConfigError, DataError
 from bora_cli.models.vlm import Backbone
 from bora_cli.seeds import stream
 from bora_cli.train.offline import train
-from bora_cli.train.residual import fit_residual, online_buffer
+from bora_cli.train.online_windows import online_buffer
+from bora_cli.train.residual import ResidualKind, fit_residual
 from bora_cli.types import F32, Controller, Decision, Episode, Observation
 from toy_world import BIAS, TASK, ToyOperator, ToyRig, ToyWatcher, Verdict, toy_dataset
 
@@ -144,13 +145,13 @@ def test_everything_can_be_learned_without_the_backbone(
     assert trained.critic is not None
     assert any(not torch.equal(v, critic[k]) for k, v in trained.critic.state_dict().items())
     assert trained.lam == config.lam(10)
-    assert any(v.abs().sum() > 0 for k, v in residual_weights(trained).items() if "5" in k)
+    assert any(v.abs().sum() > 0 for k, v in residual_weights(trained).items() if "last" in k)
     assert {"critic_loss_q", "improve", "guidance", "human_windows"} <= set(facts)
 
 
-@pytest.mark.parametrize("kind", ["constant", "low_rank", "mlp"])
+@pytest.mark.parametrize("kind", ["constant", "mlp"])
 def test_the_same_seed_gives_the_same_residual(
-    base: Trained, online: Path, toy_demos: Path, kind: Literal["constant", "low_rank", "mlp"]
+    base: Trained, online: Path, toy_demos: Path, kind: Literal["constant", "mlp"]
 ) -> None:
     first, facts = fit(base, online, toy_demos, kind=kind)
     torch.manual_seed(99)
@@ -291,7 +292,17 @@ class Compensator:
         """Do nothing."""
 
     def act(self, rig: ToyRig) -> tuple[F32, bool]:
-        return plan(rig.tick) - self.bias, False
+        return plan(rig.tick) - self.bias_at(rig.tick), False
+
+    def bias_at(self, tick: int) -> F32:
+        return self.bias
+
+
+class Swinger(Compensator):
+    """One whose corrections turn round with what the base wants, and are zero on average."""
+
+    def bias_at(self, tick: int) -> F32:
+        return np.float32(np.sin(0.5 * tick)) * self.bias
 
 
 class LongWatcher(ToyWatcher):
@@ -313,14 +324,30 @@ def test_a_constant_bias_is_found(base: Trained, toy_demos: Path, tmp_path: Path
     made = [assisted(policy, 300_100 + i, Compensator(-wanted * unit), LongWatcher()) for i in range(5)]
     data = toy_dataset(tmp_path / "biased", made)
     config = OnlineConfig(lambda_improve=0.0, update_critic=False)
-    trained, _ = fit_residual(base, data.root, [toy_demos], method=method, config=config)
+    trained, _ = fit_residual(base, data.root, [toy_demos], method=method, config=config, kind="constant")
     assert trained.lam == 1.0
     np.testing.assert_allclose(constant_of(trained)[:4], wanted[:4], rtol=0.10)
     if method == "bora":
         patience = config.model_copy(update={"updates": 1500})
-        patient, facts = fit_residual(base, data.root, [toy_demos], config=patience)
+        patient, facts = fit_residual(base, data.root, [toy_demos], config=patience, kind="constant")
         others = config.stay_other * facts["stay_factor"] + config.lambda_anchor + config.lambda_l2
         np.testing.assert_allclose(constant_of(patient), wanted / (1 + others), atol=0.002)
+
+
+def test_what_depends_on_the_state_is_found_by_the_network_alone(
+    base: Trained, toy_demos: Path, tmp_path: Path
+) -> None:
+    bias = np.zeros(18, np.float32)
+    bias[0] = 0.4 * base.spec.action.half_range[0]
+    policy = Planner(base.backbone_hash)
+    made = [assisted(policy, 300_200 + i, Swinger(bias), LongWatcher()) for i in range(5)]
+    data = toy_dataset(tmp_path / "swinging", made)
+    config = OnlineConfig(lambda_improve=0.0, update_critic=False)
+    kinds: tuple[ResidualKind, ...] = ("constant", "mlp")
+    left = {k: fit_residual(base, data.root, [toy_demos], config=config, kind=k)[1] for k in kinds}
+    assert left["mlp"]["corrections"] < 0.3 * left["constant"]["corrections"]
+    assert "departure" in left["mlp"]
+    assert "departure" not in left["constant"]
 
 
 def constant_of(trained: Trained) -> F32:

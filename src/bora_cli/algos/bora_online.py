@@ -41,7 +41,10 @@ class OnlineConfig(BaseModel):
     )
     updates: int = Field(default=400, ge=0, description="gradient steps of the residual per round")
     batch: int = Field(default=96, gt=0, description="windows per update")
-    lr: float = Field(default=3e-3, gt=0, description="peak learning rate, cosine decay to a twentieth of it")
+    lr: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of the constant part, cosine decay to a twentieth"
+    )
+    net_lr: float = Field(default=3e-4, gt=0, description="the same of the network of an mlp residual")
 
     lambda_start: float = Field(
         default=0.2, ge=0, le=1, description="share of the residual at the first update"
@@ -63,7 +66,10 @@ class OnlineConfig(BaseModel):
         description="weight of repeating what was executed on all other autonomous windows",
     )
     w_net: float = Field(
-        default=1.0, ge=0, description="penalty on what a low_rank residual adds to its constant part"
+        default=0.3,
+        ge=0,
+        description="penalty on what the network of an mlp residual adds where nobody corrected: on demonstrations, as"
+        " many of them as online windows",
     )
     lambda_anchor: float = Field(
         default=0.03, ge=0, description="keeps autonomous windows near the previous residual"
@@ -99,6 +105,7 @@ class OnlineConfig(BaseModel):
             updates=7_500,
             batch=64,
             lr=1e-4,
+            net_lr=1e-4,
             lambda_end=0.75,
             lambda_over=4_000,
             bc_over=10_000,
@@ -194,6 +201,8 @@ def residual_loss(
     config: OnlineConfig,
     critic: Critic | None = None,
     previous: ResidualActor | None = None,
+    offline: Batch | None = None,
+    dropped: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the residual actor's loss on one batch; gradient reaches the residual only.
 
@@ -207,17 +216,19 @@ def residual_loss(
     - hinge: max(0, q(base) + margin - q(final)), critic frozen, gradient through the final chunk only.  With
       margin 0 and a zero residual its gradient is exactly zero.
     - anchor: |lam (A_res - A_res in use)|^2 on autonomous windows; before the first release that one is 0.
-    - departure: what a low_rank residual adds to its constant part.
+    - departure (ours): what the network of an mlp residual adds to its constant part, on demonstrations; what is wrong
+      everywhere may go into the constant, what is not must stay where people corrected it.
     - guidance: mean q(final) / mean |q|, the second reading of the paper's lambda_Q.
 
     All squared distances are in command units, averaged over dimensions and valid ticks.
 
     batch: needs a_base, controller and unaided.  unit: float [A], one command unit in normalised action units.
     stay: `stay_factor` of the whole buffer.  critic: only needed with lambda_improve or lambda_q.  previous: the
-    residual in use when the round began, None if there was none.
+    residual in use when the round began, None if there was none.  offline: windows of demonstrations with the chunks
+    of the base there, for `departure`; without them that term is left out.  dropped: see `ResidualActor`.
     """
     a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
-    res = residual(batch.z, batch.s, a_base)
+    res = residual(batch.z, batch.s, a_base, dropped)
     final = compose(a_base, res, lam, unit)
     error = window_mean((((final - batch.a) / unit) ** 2).mean(-1), batch.mask)
     size = window_mean((res**2).mean(-1), batch.mask)
@@ -233,9 +244,9 @@ def residual_loss(
             before = previous(batch.z, batch.s, a_base) if previous is not None else torch.zeros_like(res)
         moved = window_mean(((res - before) ** 2).mean(-1), batch.mask)
         parts["anchor"] = config.lambda_anchor * lam**2 * _mean_over(moved, auto)
-    if config.w_net > 0 and residual.config.kind == "low_rank":
-        departure = (residual.departure(batch.z, batch.s, a_base) ** 2).mean(-1)
-        parts["departure"] = config.w_net * masked_mean(departure, batch.mask)
+    if offline is not None:
+        away = residual.departure(offline.z, offline.s, offline.need("a_base"), dropped)
+        parts["departure"] = config.w_net * masked_mean((away**2).mean(-1), offline.mask)
     worse: Tensor | None = None
     if critic is not None and (config.lambda_improve > 0 or config.lambda_q > 0):
         terms, worse = _critic_terms(critic, batch, a_base, final, config)
@@ -246,7 +257,6 @@ def residual_loss(
     with torch.no_grad():
         info["residual_rms"] = float(size.mean().sqrt())
         info["saturated"] = float((res.abs() > 0.95 * residual.bound).float().mean())
-        info["human_share"] = float(human.float().mean())
         if worse is not None:
             info["hinge_active"] = float(masked_mean(worse.to(error.dtype), batch.mask))
     return loss, info

@@ -250,7 +250,7 @@ def rounds(history: Sequence[Round]) -> Figure:
 
 @house_style
 def residual_bars(residual: ResidualSummary) -> Figure:
-    """Draw where the constant residual acts: command units per action dimension, arm plain, hand hatched."""
+    """Draw the constant part of a residual: command units per action dimension, arm plain, hand hatched."""
     values = residual.lam * np.asarray(residual.values, float)
     if values.shape != (len(residual.names),) or not values.size:
         raise DataError(

@@ -29,8 +29,8 @@ CAPTIONS: dict[str, str] = {
     " too optimistic.",
     "rounds": "Each online round: unaided success with and without the new residual on scenes kept for this"
     " purpose, and how much the person had to drive.",
-    "residual": "What the online phase adds to every action: a constant correction per joint. Large bars show"
-    " where the executed motion missed what was commanded.",
+    "residual": "What the online phase adds to every action, whatever the state: a correction per joint. Large"
+    " bars show where the executed motion missed what was commanded.",
 }
 """Caption of each known figure; figures under other names get their name as caption."""
 

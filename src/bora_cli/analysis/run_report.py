@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bora_cli.analysis import figures
 from bora_cli.analysis.analyze import draw
 from bora_cli.analysis.critic_summary import CriticSummary
@@ -138,19 +136,13 @@ def _evaluations(root: Path) -> dict[tuple[str, str], EvalResult]:
 
 
 def _residual(policy: Path) -> ResidualSummary | None:
-    """Return the constant residual of the released policy, or None if the base was kept."""
+    """Return the constant part of the released policy's residual, or None if the base was kept."""
     if not policy.is_dir():
         return None
     trained = load_trained(policy)
-    if trained.residual is None or trained.lam == 0.0 or trained.residual.config.kind != "constant":
+    if trained.residual is None or trained.lam == 0.0:
         return None
-    sizes = trained.residual.config.sizes
-    with torch.no_grad():
-        row = trained.residual(
-            torch.zeros(1, sizes.n_tokens, sizes.token_width),
-            torch.zeros(1, sizes.state_dim),
-            torch.zeros(1, sizes.horizon, sizes.action_dim),
-        )[0, 0]
+    row = trained.residual.constant().detach()
     return ResidualSummary(trained.spec.action.names, tuple(float(v) for v in row), trained.lam)
 
 

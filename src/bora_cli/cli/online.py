@@ -62,7 +62,7 @@ def command(
         ),
     ] = "bora",
     preset: o.Preset = "sim",
-    residual: o.Residual = "constant",
+    residual: o.Residual = "mlp",
     profile: Annotated[str, typer.Option(metavar="PROFILE", help="Limits kept.")] = "sim",
     device: Annotated[
         list[str] | None,
@@ -140,7 +140,7 @@ def command(
             out=out,
             method=method,
             preset=cast('Literal["sim", "paper"]', preset),
-            residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
+            residual=cast('Literal["constant", "mlp"]', residual),
             data=data or None,
             profile=profile,
             crew=crew,

@@ -55,7 +55,7 @@ WARM_UPS = ("all", "gated")
 ADAPTATIONS = ("none", "full", "last_blocks", "lora")
 ONLINE_METHODS = ("bora", "bc_interventions", "hg_dagger", "resfit")
 PRESETS = ("sim", "paper")
-RESIDUALS = ("constant", "low_rank", "mlp")
+RESIDUALS = ("mlp", "constant")
 
 
 def ui_of(ctx: typer.Context) -> Ui:
@@ -227,7 +227,7 @@ Residual = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="constant (default), low_rank, mlp.",
+        help="mlp (default) or constant, a vector.",
         callback=known("residual", RESIDUALS),
         show_default=False,
     ),

@@ -47,7 +47,7 @@ def command(
             show_default=False,
         ),
     ] = "bora",
-    residual: o.Residual = "constant",
+    residual: o.Residual = "mlp",
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="Mixed in; else CHECKPOINT's.", show_default=False),
@@ -98,7 +98,7 @@ def command(
             limit_s=limit,
             seed=seed,
             method=cast('Literal["bora", "bc_interventions"]', method),
-            residual=cast('Literal["constant", "low_rank", "mlp"]', residual),
+            residual=cast('Literal["constant", "mlp"]', residual),
             data=data or None,
             alarm=alarm_from(alarm, checkpoint),
             elsewhere=elsewhere,

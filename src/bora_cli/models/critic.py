@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from bora_cli.models.nn import Context, MemberLinear, Sizes
+from bora_cli.models.nn import Context, MemberLinear, Sizes, Trunk
 
 
 class CriticConfig(BaseModel):
@@ -120,20 +119,10 @@ class StateValue(nn.Module):
         super().__init__()
         self.config = config
         self.context = Context(config.sizes)
-        widths = [self.context.width, *[config.width] * config.layers]
-        self.hidden = nn.ModuleList(
-            nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.ReLU())
-            for inputs, outputs in pairwise(widths)
-        )
+        self.trunk = Trunk(self.context.width, config.width, config.layers, config.dropout)
         self.head = nn.Linear(config.width, 1)
 
     def forward(self, z: Tensor, s: Tensor, dropped: torch.Generator | None = None) -> Tensor:
         """Return V, float [B]; with a generator hidden units are left out at random, as in training only."""
-        x = self.context(z, s)
-        for layer in self.hidden:
-            x = layer(x)
-            if dropped is not None and self.config.dropout > 0:
-                kept = torch.rand(x.shape, generator=dropped, device=x.device) >= self.config.dropout
-                x = x * kept / (1 - self.config.dropout)
-        out: Tensor = self.head(x)
+        out: Tensor = self.head(self.trunk(self.context(z, s), dropped))
         return out.squeeze(-1)

@@ -63,6 +63,31 @@ def fit_contexts(module: nn.Module, z: Tensor, floor: float = 0.05) -> None:
             part.scale.copy_(normed.std(0, correction=0).clamp(min=floor))
 
 
+class Trunk(nn.Module):
+    """Hidden layers that leave units out at random while they learn; float [B, I] -> [B, W].
+
+    With some ten or a hundred episodes a network remembers each of them; one that never sees all of itself does so less
+    (Srivastava et al. 2014).  dropout: share of the units of every layer that is left out, where `dropped`, the
+    generator that draws them, is given; nothing is left out without it.
+    """
+
+    def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(n, width), nn.LayerNorm(width), nn.ReLU())
+            for n in [inputs, *[width] * (layers - 1)]
+        )
+
+    def forward(self, x: Tensor, dropped: torch.Generator | None = None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            if dropped is not None and self.dropout > 0:
+                kept = torch.rand(x.shape, generator=dropped, device=x.device) >= self.dropout
+                x = x * kept / (1 - self.dropout)
+        return x
+
+
 class Block(nn.Module):
     """A pre-normalised residual block, x + W2 silu(W1 norm(x)), whose second layer starts small."""
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from bora_cli.errors import ConfigError
-from bora_cli.models.nn import Sizes
+from bora_cli.models.nn import Context, Sizes, Trunk
 
-Kind = Literal["constant", "low_rank", "mlp"]
+Kind = Literal["constant", "mlp"]
 
 
 class ResidualConfig(BaseModel):
@@ -21,18 +28,28 @@ class ResidualConfig(BaseModel):
 
     sizes: Sizes
     kind: Kind = Field(
-        default="constant",
-        description="constant = one learned vector per action dimension; low_rank = that plus a few"
-        " state-dependent directions; mlp = a free chunk from tokens, state and base chunk (the paper)",
+        default="mlp",
+        description="constant = one learned vector per action dimension; mlp = that plus a chunk from tokens, state and"
+        " base chunk (the paper)",
     )
     bound: tuple[float, ...] = Field(
         description="largest correction per action dimension, in command units (half the action range is 1)"
     )
-    rank: int = Field(default=3, gt=0, description="state-dependent directions of low_rank")
-    width: int = Field(default=256, gt=0, description="hidden width of mlp; low_rank uses a quarter")
+    width: int = Field(default=256, gt=0, description="hidden width of mlp")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="share of the hidden units of mlp that an update leaves out"
+    )
     below: Below | None = Field(
         default=None, description="the residual of an earlier round that this one adds to"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_rank(cls, data: Any) -> Any:
+        """Leave out what files of earlier versions say of a kind that is no more, where they have another one."""
+        if isinstance(data, dict) and data.get("kind") != "low_rank":
+            return {k: v for k, v in data.items() if k != "rank"}
+        return data
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -58,8 +75,8 @@ class ResidualActor(nn.Module):
     bound), so that |residual| < bound whatever the weights are.
     With `below` the correction is that of an earlier residual plus this one's, which sees the corrected chunk:
     share * R_below(A) + own * R(A + share * unit * R_below(A)).
-    Paper: stacked rounds, and the `mlp` kind.  `constant` (default) and `low_rank` are ours: twenty episodes with a
-    handful of corrections determine one vector, not a function of the image.
+    Paper: stacked rounds, and a network.  Ours: the constant vector, alone or under the network, so that what is wrong
+    everywhere need not be learned state by state; tokens standardised as the expert sees them; units left out.
     """
 
     bound: Tensor
@@ -76,41 +93,37 @@ class ResidualActor(nn.Module):
             )
         self.config = config
         self.register_buffer("bound", torch.tensor(config.bound), persistent=False)
-        self.offset = nn.Parameter(torch.zeros(sizes.action_dim), requires_grad=config.kind != "mlp")
-        self.net: nn.Sequential | None = None
-        if config.kind != "constant":
-            wide, ticks = (config.width, sizes.horizon) if config.kind == "mlp" else (config.width // 4, 2)
-            outputs = sizes.horizon * sizes.action_dim if config.kind == "mlp" else config.rank
-            inputs = sizes.token_width + sizes.state_dim + ticks * sizes.action_dim
-            last = nn.Linear(wide, outputs)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.norm = nn.LayerNorm(sizes.token_width)
-            self.net = nn.Sequential(
-                nn.Linear(inputs, wide), nn.LayerNorm(wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU(), last
-            )
+        self.offset = nn.Parameter(torch.zeros(sizes.action_dim))
+        if config.kind == "mlp":
+            chunk = sizes.horizon * sizes.action_dim
+            self.context = Context(sizes)
+            self.trunk = Trunk(self.context.width + chunk, config.width, 2, config.dropout)
+            self.last = nn.Linear(config.width, chunk)
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
         self.below: ResidualActor | None = None
         if config.below is not None:
             self.below = ResidualActor(config.below.config).requires_grad_(False)
             self.register_buffer("unit", torch.tensor(config.below.unit), persistent=False)
-        if config.kind == "low_rank":
-            basis = nn.init.orthogonal_(torch.empty(config.rank, sizes.action_dim))
-            self.directions = nn.Parameter(basis)
 
-    def forward(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+    def forward(self, z: Tensor, s: Tensor, a_base: Tensor, dropped: torch.Generator | None = None) -> Tensor:
         """Return the residual, float [B, H, A] in command units.
 
-        z: float [B, N, W] tokens.  s: float [B, S] state.  a_base: float [B, H, A].  All normalised.
+        z: float [B, N, W] tokens.  s: float [B, S] state.  a_base: float [B, H, A].  All normalised.  dropped: draws
+        the units that an update leaves out; None where the residual is used.
         """
         under = self.config.below
         if self.below is None or under is None:
-            return self.own(z, s, a_base)
+            return self.own(z, s, a_base, dropped)
         earlier = under.share * self.below(z, s, a_base)
-        return earlier + under.own * self.own(z, s, a_base + self.unit * earlier)
+        return earlier + under.own * self.own(z, s, a_base + self.unit * earlier, dropped)
 
-    def own(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
+    def own(self, z: Tensor, s: Tensor, a_base: Tensor, dropped: torch.Generator | None = None) -> Tensor:
         """Return what this residual itself adds to a chunk, without the one below it; shapes as in `forward`."""
-        return self._bounded(self.offset + self._varying(z, s, a_base)).expand_as(a_base)
+        if self.config.kind == "constant":
+            return self._bounded(self.offset).expand_as(a_base)
+        seen = torch.cat([self.context(z, s), a_base.flatten(1)], dim=-1)
+        return self._bounded(self.offset + self.last(self.trunk(seen, dropped)).view_as(a_base))
 
     def on(self, below: ResidualActor, share: float, own: float, unit: Tensor) -> Self:
         """Return a copy of this residual on top of an earlier one.
@@ -125,23 +138,18 @@ class ResidualActor(nn.Module):
         )
         return made.eval()
 
-    def departure(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
-        """Return how far the residual is from its own constant part, float [B, H, A] in command units."""
-        return self.own(z, s, a_base) - self._bounded(self.offset)
+    def constant(self) -> Tensor:
+        """Return what is added whatever the state is, float [A] in command units: all of a `constant` residual."""
+        under, mine = self.config.below, self._bounded(self.offset)
+        if self.below is None or under is None:
+            return mine
+        return under.share * self.below.constant() + under.own * mine
 
-    def _varying(self, z: Tensor, s: Tensor, a_base: Tensor) -> Tensor:
-        """Return the state-dependent part before bounding, broadcastable to [B, H, A]."""
-        if self.net is None:
-            return self.offset.new_zeros(1, 1, 1)
-        if self.config.kind == "mlp":
-            seen = a_base
-        else:
-            # where the base goes now and after half a chunk: enough to tell the phases of a task apart
-            seen = a_base[:, [0, a_base.shape[1] // 2 - 1]]
-        out: Tensor = self.net(torch.cat([self.norm(z).mean(1), s, seen.flatten(1)], dim=-1))
-        if self.config.kind == "mlp":
-            return out.view_as(a_base)
-        return (out @ self.directions)[:, None]
+    def departure(
+        self, z: Tensor, s: Tensor, a_base: Tensor, dropped: torch.Generator | None = None
+    ) -> Tensor:
+        """Return how far the residual is from its own constant part, float [B, H, A] in command units."""
+        return self.own(z, s, a_base, dropped) - self._bounded(self.offset)
 
     def _bounded(self, raw: Tensor) -> Tensor:
         return self.bound * torch.tanh(raw / self.bound)

@@ -25,7 +25,8 @@ from bora_cli.models.nn import polyak_update
 from bora_cli.models.policy import Actor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
-from bora_cli.train.residual import Progress, Report, online_buffer
+from bora_cli.train.online_windows import online_buffer
+from bora_cli.train.residual import Progress, Report
 from bora_cli.train.steps import adamw, set_rate, step
 from bora_cli.train.tracker import Tracker
 

@@ -69,7 +69,7 @@ def rounds_on_robot(
     seed: int = 0,
     method: Method = "bora",
     preset: Literal["sim", "paper"] = "sim",
-    residual: ResidualKind = "constant",
+    residual: ResidualKind = "mlp",
     data: list[Path] | None = None,
     alarm: Alarm | None = None,
     elsewhere: bool = False,

@@ -126,7 +126,7 @@ def run_rounds(
     seed: int = 0,
     method: str = "bora",
     preset: Preset = "sim",
-    residual: ResidualKind = "constant",
+    residual: ResidualKind = "mlp",
     profile: str = "sim",
     data: list[Path] | None = None,
     crew: Crew | None = None,

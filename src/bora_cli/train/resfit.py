@@ -21,7 +21,8 @@ from bora_cli.models.nn import fit_contexts, polyak_update
 from bora_cli.models.residual import ResidualActor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
-from bora_cli.train.residual import Progress, Report, fresh_residual, online_buffer, unit_of
+from bora_cli.train.online_windows import online_buffer
+from bora_cli.train.residual import Progress, Report, fresh_residual, unit_of
 from bora_cli.train.steps import adamw, step
 from bora_cli.train.tracker import Tracker
 

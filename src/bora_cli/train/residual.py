@@ -1,8 +1,4 @@
-"""Fit the residual of an online round to all episodes so far.  No backbone runs here: tokens come from the log.
-
-Everything the policy saw when it decided is in the decision log (tokens, base chunk), and while a person drives the
-policy decides at every tick in shadow, so that each correction has its base chunk beside it.
-"""
+"""Fit the residual of an online round to all episodes so far.  No backbone runs here: tokens come from the log."""
 
 from __future__ import annotations
 
@@ -26,48 +22,31 @@ from bora_cli.algos.bora_online import (
     residual_loss,
     stay_factor,
 )
-from bora_cli.algos.rewards import InterventionRewards, takeovers
+from bora_cli.algos.rewards import InterventionRewards
 from bora_cli.algos.schedules import cosine
 from bora_cli.checkpoint import Trained
 from bora_cli.data.dataset import Dataset
-from bora_cli.data.windows import Relabel, build_windows
-from bora_cli.errors import CheckpointError, ConfigError, DataError
+from bora_cli.errors import CheckpointError, ConfigError
 from bora_cli.models.critic import ChunkCritic
 from bora_cli.models.nn import polyak_update
 from bora_cli.models.policy import Actor, chunk_noise
 from bora_cli.models.residual import ResidualActor, ResidualConfig, compose
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
+from bora_cli.train.online_windows import OnlineBuffer, online_buffer, stack_rows
 from bora_cli.train.run import LOG_EVERY
-from bora_cli.train.steps import adamw, set_rate, step
+from bora_cli.train.steps import adamw, step
 from bora_cli.train.tracker import Tracker
-from bora_cli.types import ActionSpec, Controller, Decision, Episode
+from bora_cli.types import ActionSpec
 
 Progress = Callable[[str, int, int], None]
 OnlineMethod = Literal["bora", "bc_interventions", "hg_dagger", "resfit"]
-ResidualKind = Literal["constant", "low_rank", "mlp"]
+ResidualKind = Literal["constant", "mlp"]
 
 LOGGED_ONLY = ("hinge_active",)
 """Numbers for the metrics file alone: a checkpoint that told them would be another one than without them."""
 REACH = {"translation": 0.5, "rotation": 0.25, "hand": 0.6}
 """Largest residual in command units (half the range of an action dimension)."""
-
-
-@dataclass(frozen=True)
-class OnlineBuffer:
-    """Windows of online episodes that start at a decision.
-
-    batch: all n windows with base chunks, whole chunks for the critic.  executable: float32 [n, H], the mask cut to
-    the ticks that are executed before the next decision, which is what a residual can change.
-    """
-
-    batch: Batch
-    executable: torch.Tensor
-    takeovers: int
-
-    @property
-    def for_actor(self) -> Batch:
-        return replace(self.batch, mask=self.executable)
 
 
 @dataclass(frozen=True)
@@ -95,7 +74,7 @@ def fit_residual(
     seed: int = 0,
     config: OnlineConfig | None = None,
     rewards: InterventionRewards | None = None,
-    kind: ResidualKind = "constant",
+    kind: ResidualKind = "mlp",
     previous: Trained | None = None,
     tracker: Tracker | None = None,
     progress: Progress | None = None,
@@ -103,11 +82,11 @@ def fit_residual(
     """Return the base policy with a residual learned from online episodes, and the facts of the training.
 
     base: the frozen policy; its weights are not touched.  episodes: the online dataset.  offline: datasets for the
-    other half of the critic's batches.  rewards: how takeovers change the rewards of the online episodes, for the
-    critic.  previous: the policy in use, whose residual anchors the new one.  With too little evidence the residual
-    stays zero and lam is 0.
-    Raises ConfigError for an unknown method and where a term asks a critic that is not there, CheckpointError or
-    DataError if the episodes do not fit.
+    other half of the critic's batches, and of those of an mlp residual.  rewards: how takeovers change the rewards of
+    the online episodes, for the critic.  previous: the policy in use, whose residual anchors the new one.  With too
+    little evidence the residual stays zero and lam is 0.
+    Raises ConfigError for an unknown method and where a term asks a critic that is not there, CheckpointError where
+    that is to be trained, CheckpointError or DataError if the episodes do not fit.
     """
     require_online_method(method)
     if method not in ("bora", "bc_interventions"):
@@ -134,18 +113,20 @@ def fit_residual(
     trained = replace(base, residual=residual, lam=0.0, provenance={**base.provenance, "method": method})
     if not enough_evidence(buffer.takeovers, config):
         return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
+    require_critic(base, config)
     critic = base.critic
-    if config.update_critic:
-        critic, about = adapt_critic(base, buffer, offline, config, gamma, seed, report, previous)
+    calm = kind == "mlp" and config.w_net > 0 and len(offline) > 0
+    demos = demonstrations(base, offline, gamma, report) if config.update_critic or calm else None
+    if config.update_critic and critic is not None and demos is not None:
+        critic, about = adapt_critic(critic, base, buffer, demos, config, gamma, seed, report, previous)
         facts |= {f"critic_{k}": v for k, v in about.items()}
-    elif critic is None:
-        require_no_critic_terms(config)
     before = previous.residual if previous is not None else None
+    demos = demos if calm else None
     if before is None or previous is None or not config.stack:
-        facts |= fit_actor(residual, buffer, base, config, critic, before, seed, report)
+        facts |= fit_actor(residual, buffer, base, config, critic, before, demos, seed, report)
         return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
     unit = unit_of(base)
-    facts |= fit_actor(residual, on_top(buffer, previous), base, config, critic, None, seed, report)
+    facts |= fit_actor(residual, on_top(buffer, previous), base, config, critic, None, demos, seed, report)
     stacked = residual.on(before, previous.lam, config.lam(config.updates), unit)
     return replace(trained, residual=stacked, critic=critic, lam=1.0), {**facts, "stacked": True}
 
@@ -158,8 +139,17 @@ def require_online_method(method: str) -> None:
         )
 
 
-def require_no_critic_terms(config: OnlineConfig) -> None:
-    """Raise ConfigError if a term of the residual's loss asks a critic."""
+def require_critic(base: Trained, config: OnlineConfig) -> None:
+    """Raise an error where a policy has no critic and one is asked for.
+
+    CheckpointError where it is to be trained, ConfigError where a term of the residual's loss asks it.
+    """
+    if base.critic is not None:
+        return
+    if config.update_critic:
+        raise CheckpointError(
+            "This policy has no critic to inherit.", "Start from a checkpoint of `bora train bora`."
+        )
     for name in ("lambda_improve", "lambda_q"):
         if (weight := getattr(config, name)) > 0:
             raise ConfigError(
@@ -175,7 +165,7 @@ def require_made_by(base: Trained, episodes: Path) -> None:
     """
     for episode in Dataset.open(episodes).episodes(images=False):
         for decision in episode.decisions[:1]:
-            z, state = _stack([decision.tokens]), _stack([episode.state[decision.t_start]])
+            z, state = stack_rows([decision.tokens]), stack_rows([episode.state[decision.t_start]])
             noise = chunk_noise(decision.noise_seed, base.spec)
             again = base.actor.base_chunk(z, state, noise, base.spec.steps)[0].numpy()
             if not (np.abs(again - decision.base) <= 1e-3 * base.spec.action.half_range).all():
@@ -197,67 +187,25 @@ def control_config() -> OnlineConfig:
     )
 
 
+def demonstrations(base: Trained, offline: Sequence[Path], gamma: float, report: Report) -> Sampler:
+    """Return where windows of demonstrations come from; their tokens are in the datasets' caches."""
+    buffer = load_buffer(
+        offline, base.load_backbone(), horizon=base.spec.horizon, gamma=gamma, progress=report.progress
+    )
+    return Sampler(buffer, base.actor.state, base.actor.action)
+
+
 def fresh_residual(spec: ActionSpec, actor: Actor, kind: ResidualKind, seed: int) -> ResidualActor:
-    """Return a residual that is zero, bounded per group of action dimensions."""
+    """Return a residual that is zero, bounded per group of action dimensions, and sees tokens as the expert does."""
     hand = spec.slice("hand")
     bound = [REACH["translation"]] * 3 + [REACH["rotation"]] * 3 + [REACH["hand"]] * (hand.stop - hand.start)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = actor.expert.config.sizes
-        return ResidualActor(ResidualConfig(sizes=sizes, kind=kind, bound=tuple(bound)))
-
-
-def online_buffer(
-    episodes: Sequence[Episode], base: Trained, rewards: Relabel, gamma: float, horizon: int | None = None
-) -> OnlineBuffer:
-    """Return the windows of online episodes that start, and whose successor lies, at a logged decision.
-
-    horizon: longest window, ticks; the policy's by default.  Base chunks are cut to it.
-    Raises CheckpointError if the decisions were made by another backbone, DataError if there are none.
-    """
-    horizon, execute = horizon or base.spec.horizon, base.spec.execute
-    logged: list[dict[int, Decision]] = [{d.t_start: d for d in e.decisions} for e in episodes]
-    strange = {d.base_hash for e in logged for d in e.values()} - {base.backbone_hash}
-    if strange:
-        raise CheckpointError(
-            f"The episodes were recorded with backbone {', '.join(strange)}; the policy has {base.backbone_hash}.",
-            "Use episodes of this policy.",
-        )
-    w = build_windows(episodes, horizon=horizon, gamma=gamma, relabel=rewards)
-    known = np.array([t in logged[e] for e, t in zip(w.episode, w.t, strict=True)], bool)
-    known &= [not n or t in logged[e] for e, t, n in zip(w.episode, w.t_next, w.has_next, strict=True)]
-    w = w.take(known & (w.controller != Controller.BLENDED))  # half of a ramp is not a correction
-    if not len(w):
-        raise DataError(
-            "The online episodes hold no decision to learn from.", "Collect them with `bora online`."
-        )
-    alone = np.array([e.success and not e.intervened.any() for e in episodes], bool)
-    now = [logged[e][t] for e, t in zip(w.episode, w.t, strict=True)]
-    following = [logged[e].get(t, d) for e, t, d in zip(w.episode, w.t_next, now, strict=True)]
-    actor = base.actor
-    normal = actor.action.normalize
-    mask = torch.from_numpy(w.mask)
-    executable = mask.clone()
-    executable[:, execute:] = 0.0
-    batch = Batch(
-        z=_stack([d.tokens for d in now]),
-        s=actor.state.normalize(_stack([episodes[e].state[t] for e, t in zip(w.episode, w.t, strict=True)])),
-        a=normal(torch.from_numpy(w.action)),
-        mask=mask,
-        r=torch.from_numpy(w.reward),
-        d=torch.from_numpy(w.terminated),
-        z_next=_stack([d.tokens for d in following]),
-        s_next=actor.state.normalize(
-            _stack([episodes[e].state[t] for e, t in zip(w.episode, w.t_next, strict=True)])
-        ),
-        has_next=torch.from_numpy(w.has_next),
-        a_base=normal(_stack([d.base[:horizon] for d in now])),
-        controller=torch.from_numpy(w.controller),
-        demo=torch.from_numpy(w.demo),
-        success=torch.from_numpy(w.success),
-        unaided=torch.from_numpy(alone[w.episode]),
-    )
-    return OnlineBuffer(batch, executable, sum(len(takeovers(e.intervened)[0]) for e in episodes))
+        residual = ResidualActor(ResidualConfig(sizes=sizes, kind=kind, bound=tuple(bound)))
+    if kind == "mlp":
+        residual.context.load_state_dict(actor.expert.context.state_dict())
+    return residual
 
 
 def fit_actor(
@@ -267,24 +215,31 @@ def fit_actor(
     config: OnlineConfig,
     critic: ChunkCritic | None,
     previous: ResidualActor | None,
+    demos: Sampler | None,
     seed: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Train the residual in place and return the numbers of its last update."""
+    """Train the residual in place and return the numbers of its last update.
+
+    Where both are there, half of the online windows of a batch are a person's.  demos: where as many windows of
+    demonstrations come from; None where no term asks for them.
+    """
     windows = buffer.for_actor
-    human = int(is_human(windows.need("controller")).sum())
-    stay = stay_factor(len(windows) - human, human)
+    is_ours = is_human(windows.need("controller")).numpy()
+    human, alone = np.flatnonzero(is_ours), np.flatnonzero(~is_ours)
+    stay = stay_factor(len(alone), len(human))
     unit = unit_of(base)
-    optimizer = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], lr=config.lr)
-    rng = stream("residual", seed)
+    optimizer = torch.optim.AdamW(parts_of(residual, config), weight_decay=0.0)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    rng, generator = stream("residual", seed), torch.Generator().manual_seed(seed)
     info: dict[str, float] = {}
     residual.train()
     for update in range(config.updates):
-        set_rate(optimizer, cosine(update, config.lr, config.updates, floor=0.05))
-        batch = windows.rows(draw(rng, len(windows), config.batch))
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = cosine(update, peak, config.updates, floor=0.05)
         loss, info = residual_loss(
             residual,
-            batch,
+            windows.rows(draw_halves(rng, alone, human, config.batch)),
             unit,
             lam=config.lam(update),
             bc_weight=config.bc_weight(update),
@@ -292,18 +247,52 @@ def fit_actor(
             config=config,
             critic=critic,
             previous=previous,
+            offline=None if demos is None else calm_windows(base, demos, config.batch, rng, generator),
+            dropped=generator,
         )
         step(loss, optimizer, residual, 1.0, "residual", update)
         report("residual", update, config.updates, {"loss": float(loss.detach()), **info})
     residual.eval()
     kept = {k: round(v, 6) for k, v in info.items() if k not in LOGGED_ONLY}
-    return {"human_windows": human, "stay_factor": stay, **kept}
+    return {"human_windows": len(human), "stay_factor": stay, **kept}
+
+
+def parts_of(residual: ResidualActor, config: OnlineConfig) -> list[dict[str, Any]]:
+    """Return what is trained of a residual, with the peak learning rate of its constant part and of its network."""
+    learned = {name: p for name, p in residual.named_parameters() if p.requires_grad}
+    constant = {"params": [learned.pop("offset")], "lr": config.lr}
+    network = {"params": list(learned.values()), "lr": config.net_lr}
+    return [constant, network] if learned else [constant]
+
+
+def draw_halves(
+    rng: np.random.Generator, alone: NDArray[np.int64], human: NDArray[np.int64], batch: int
+) -> NDArray[np.int64]:
+    """Return windows, half of them from each kind, or all from the one there is, int64 [batch]."""
+    if not len(alone) or not len(human):
+        return rng.choice(alone if len(alone) else human, batch)
+    theirs, ours = draw_mixed(rng, len(alone), len(human), batch)
+    return np.concatenate([alone[theirs], human[ours]])
+
+
+@torch.no_grad()
+def calm_windows(
+    base: Trained, demos: Sampler, batch: int, rng: np.random.Generator, generator: torch.Generator
+) -> Batch:
+    """Return windows of successful demonstrations (of all, if none was) with what the base would do there."""
+    rows = np.flatnonzero(demos.columns["success"].numpy())
+    rows = rows if len(rows) else np.arange(len(demos))
+    windows = demos.rows(rows[draw(rng, len(rows), batch)], rng)
+    noise = torch.randn((base.spec.steps, *windows.a.shape), generator=generator)
+    chunk = base.actor.expert.sample(windows.z, windows.s, noise, base.spec.steps)
+    return replace(windows, a_base=chunk)
 
 
 def adapt_critic(
+    inherited: ChunkCritic,
     base: Trained,
     buffer: OnlineBuffer,
-    offline: Sequence[Path],
+    demos: Sampler,
     config: OnlineConfig,
     gamma: float,
     seed: int,
@@ -313,16 +302,8 @@ def adapt_critic(
     """Return the inherited critic after updates on batches that are half offline, half online.
 
     in_use: the policy whose value the `td` bootstrap looks for; the base itself if None.
-    Raises CheckpointError if the policy has no critic to inherit.
     """
-    if base.critic is None:
-        raise CheckpointError(
-            "This policy has no critic to inherit.", "Start from a checkpoint of `bora train bora`."
-        )
-    backbone = base.load_backbone()
-    data = load_buffer(offline, backbone, horizon=base.spec.horizon, gamma=gamma, progress=report.progress)
-    sampler = Sampler(data, base.actor.state, base.actor.action)
-    critic, target = deepcopy(base.critic).train(), deepcopy(base.critic)
+    critic, target = deepcopy(inherited).train(), deepcopy(inherited)
     preset = OfflineConfig.preset(base.provenance.get("preset", "sim"))
     offline_config = preset.model_copy(update={"gamma": gamma})  # it goes on learning as it began
     optimizer = adamw(critic, config.critic_lr, 1e-4)
@@ -330,12 +311,12 @@ def adapt_critic(
     generator = torch.Generator().manual_seed(seed)
     info: dict[str, float] = {}
     for update in range(config.updates):
-        old, new = draw_mixed(rng, len(sampler), len(buffer.batch), config.batch)
-        batch = concat(sampler.rows(old, rng), buffer.batch.rows(new))
+        old, new = draw_mixed(rng, len(demos), len(buffer.batch), config.batch)
+        batch = concat(demos.rows(old, rng), buffer.batch.rows(new))
         loss, info = online_critic_loss(
             critic,
             target,
-            base.critic,
+            inherited,
             batch,
             offline=offline_config,
             config=config,
@@ -373,7 +354,3 @@ def on_top(buffer: OnlineBuffer, in_use: Trained) -> OnlineBuffer:
 def unit_of(policy: Trained) -> torch.Tensor:
     """Return one command unit in normalised action units, float [A]."""
     return torch.from_numpy(policy.spec.action.half_range) / policy.actor.action.scale
-
-
-def _stack(rows: Sequence[NDArray[Any]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(rows).astype(np.float32))
