@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -108,6 +109,10 @@ class Trained:
     decoupled: DecoupledCritic | None = None
     adaptation: Adaptation | None = None
     adapted: dict[str, Tensor] | None = None
+
+    def unit(self) -> Tensor:
+        """Return one command unit (half the range of an action dimension) in normalised action units, float [A]."""
+        return torch.from_numpy(self.spec.action.half_range) / self.actor.action.scale
 
     def policy(self) -> VLAPolicy:
         """Return the policy that acts; raises CheckpointError as `load_backbone` does."""

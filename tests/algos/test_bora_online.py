@@ -17,6 +17,7 @@ from bora_cli.algos.bora_online import (
     enough_evidence,
     improvement_hinge,
     is_human,
+    network_loss,
     online_critic_loss,
     residual_loss,
     stay_factor,
@@ -213,14 +214,34 @@ def test_the_anchor_pulls_to_the_previous_round() -> None:
     assert float(same.detach()) != float(other.detach())
 
 
-def test_a_network_pays_for_leaving_its_constant_on_demonstrations_only() -> None:
-    demos = make_batch(6, 0)
-    _, newborn = loss_of(make_residual("mlp"), make_batch(), CONFIG, offline=demos)
-    _, moved = loss_of(make_residual("mlp", 1.0), make_batch(), CONFIG, offline=demos)
-    _, constant = loss_of(make_residual("constant", 1.0), make_batch(), CONFIG, offline=demos)
-    assert newborn["departure"] == constant["departure"] == 0.0
-    assert moved["departure"] > 0
-    assert "departure" not in loss_of(make_residual("mlp", 1.0), make_batch(), CONFIG)[1]
+def test_a_network_pays_for_leaving_its_constant_where_nobody_corrected() -> None:
+    def departure(spread: float, batch: Batch, demos: Batch | None = None) -> float:
+        residual = make_residual("mlp", spread)
+        return network_loss(residual, batch, UNIT, config=CONFIG, demos=demos)[1]["departure"]
+
+    alone, corrected = make_batch(6, 0), make_batch(0, 6)
+    assert departure(0.0, make_batch(), alone) == 0.0
+    assert departure(1.0, corrected) == 0.0
+    assert departure(1.0, alone) > 0
+    assert departure(1.0, alone, alone) == pytest.approx(2 * departure(1.0, alone))
+
+
+def test_a_network_learns_what_the_constant_leaves() -> None:
+    """Corrections of three windows differ; the constant is their mean, and the network knows which window is which."""
+    batch = make_batch(0, 3)
+    batch.a[0] += 0.2 * UNIT
+    residual = make_residual("mlp")
+    with torch.no_grad():
+        residual.offset.fill_(0.2)
+    residual.offset.requires_grad_(False)
+    optimiser = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], 1e-2)
+    for _ in range(200):
+        loss, info = network_loss(residual, batch, UNIT, config=NOTHING)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert info["corrections"] < 1e-3
+    torch.testing.assert_close(residual.offset, torch.full((3,), 0.2))
 
 
 def test_masked_ticks_do_not_correct() -> None:

@@ -95,7 +95,7 @@ def test_units_are_left_out_only_where_the_draw_is_given() -> None:
 def test_residuals_of_earlier_versions_are_read_unless_their_kind_is_no_more() -> None:
     before = {**make_residual("constant").config.model_dump(), "rank": 3}
     assert ResidualConfig(**before).kind == "constant"
-    with pytest.raises(ValidationError, match="'constant' or 'mlp'"):
+    with pytest.raises(ValidationError, match="'mlp' or 'constant'"):
         ResidualConfig(**{**before, "kind": "low_rank"})
 
 

@@ -20,8 +20,9 @@ from bora_cli.errors import ConfigError, DataError
 from bora_cli.models.vlm import Backbone
 from bora_cli.train import online
 from bora_cli.train.hg_dagger import fit_hg_dagger
+from bora_cli.train.inherited_critic import next_chunk
 from bora_cli.train.resfit import fit_resfit
-from bora_cli.train.residual import fit_residual, next_chunk
+from bora_cli.train.residual import fit_residual
 from toy_world import ToyRig, ToyWatcher, Verdict, toy_dataset, weights
 
 

@@ -44,7 +44,11 @@ class OnlineConfig(BaseModel):
     lr: float = Field(
         default=3e-3, gt=0, description="peak learning rate of the constant part, cosine decay to a twentieth"
     )
-    net_lr: float = Field(default=3e-4, gt=0, description="the same of the network of an mlp residual")
+    net_lr: float = Field(
+        default=3e-4,
+        gt=0,
+        description="the same of the network, which gets as many updates, after the constant",
+    )
 
     lambda_start: float = Field(
         default=0.2, ge=0, le=1, description="share of the residual at the first update"
@@ -66,10 +70,10 @@ class OnlineConfig(BaseModel):
         description="weight of repeating what was executed on all other autonomous windows",
     )
     w_net: float = Field(
-        default=0.3,
+        default=0.5,
         ge=0,
-        description="penalty on what the network of an mlp residual adds where nobody corrected: on demonstrations, as"
-        " many of them as online windows",
+        description="penalty on what the network adds to the constant where nobody corrected: on autonomous windows"
+        " and on demonstrations",
     )
     lambda_anchor: float = Field(
         default=0.03, ge=0, description="keeps autonomous windows near the previous residual"
@@ -201,13 +205,11 @@ def residual_loss(
     config: OnlineConfig,
     critic: Critic | None = None,
     previous: ResidualActor | None = None,
-    offline: Batch | None = None,
-    dropped: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the residual actor's loss on one batch; gradient reaches the residual only.
+    """Return the loss of the residual's constant part on one batch; gradient reaches the residual only.
 
     L = bc_weight [ corrections + stay * stayed ] + lambda_improve hinge
-        + lambda_anchor anchor + lambda_l2 |A_res|^2 + w_net departure - lambda_q guidance
+        + lambda_anchor anchor + lambda_l2 |A_res|^2 - lambda_q guidance
 
     - corrections: |A_final - A_executed|^2, mean over human windows.
     - stayed (ours): the same distance, mean over autonomous windows, weighted `stay_success` where the episode
@@ -216,19 +218,16 @@ def residual_loss(
     - hinge: max(0, q(base) + margin - q(final)), critic frozen, gradient through the final chunk only.  With
       margin 0 and a zero residual its gradient is exactly zero.
     - anchor: |lam (A_res - A_res in use)|^2 on autonomous windows; before the first release that one is 0.
-    - departure (ours): what the network of an mlp residual adds to its constant part, on demonstrations; what is wrong
-      everywhere may go into the constant, what is not must stay where people corrected it.
     - guidance: mean q(final) / mean |q|, the second reading of the paper's lambda_Q.
 
     All squared distances are in command units, averaged over dimensions and valid ticks.
 
     batch: needs a_base, controller and unaided.  unit: float [A], one command unit in normalised action units.
     stay: `stay_factor` of the whole buffer.  critic: only needed with lambda_improve or lambda_q.  previous: the
-    residual in use when the round began, None if there was none.  offline: windows of demonstrations with the chunks
-    of the base there, for `departure`; without them that term is left out.  dropped: see `ResidualActor`.
+    residual in use when the round began, None if there was none.
     """
     a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
-    res = residual(batch.z, batch.s, a_base, dropped)
+    res = residual(batch.z, batch.s, a_base)
     final = compose(a_base, res, lam, unit)
     error = window_mean((((final - batch.a) / unit) ** 2).mean(-1), batch.mask)
     size = window_mean((res**2).mean(-1), batch.mask)
@@ -244,9 +243,6 @@ def residual_loss(
             before = previous(batch.z, batch.s, a_base) if previous is not None else torch.zeros_like(res)
         moved = window_mean(((res - before) ** 2).mean(-1), batch.mask)
         parts["anchor"] = config.lambda_anchor * lam**2 * _mean_over(moved, auto)
-    if offline is not None:
-        away = residual.departure(offline.z, offline.s, offline.need("a_base"), dropped)
-        parts["departure"] = config.w_net * masked_mean((away**2).mean(-1), offline.mask)
     worse: Tensor | None = None
     if critic is not None and (config.lambda_improve > 0 or config.lambda_q > 0):
         terms, worse = _critic_terms(critic, batch, a_base, final, config)
@@ -260,6 +256,45 @@ def residual_loss(
         if worse is not None:
             info["hinge_active"] = float(masked_mean(worse.to(error.dtype), batch.mask))
     return loss, info
+
+
+def network_loss(
+    residual: ResidualActor,
+    batch: Batch,
+    unit: Tensor,
+    *,
+    config: OnlineConfig,
+    critic: Critic | None = None,
+    demos: Batch | None = None,
+    dropped: torch.Generator | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss of the residual's network, whose constant part is there already and stays.
+
+    L = bc_end corrections + w_net departure + lambda_improve hinge - lambda_q guidance
+
+    - departure (ours): what the network adds to the constant, squared, mean over autonomous windows plus mean over
+      demonstrations.  What is wrong everywhere is the constant's; the network may add what people corrected in states
+      like theirs, and has to leave the others alone.
+    - the other terms: as in `residual_loss`, with lambda as it will be used.
+
+    batch: needs a_base and controller.  demos: windows of demonstrations with the base's chunks there; none: left out.
+    dropped: see `ResidualActor`.
+    """
+    a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
+    res = residual(batch.z, batch.s, a_base, dropped)
+    final = compose(a_base, res, config.lambda_end, unit)
+    error = window_mean((((final - batch.a) / unit) ** 2).mean(-1), batch.mask)
+    added = (res - residual.constant()) ** 2
+    departure = _mean_over(window_mean(added.mean(-1), batch.mask), ~human)
+    if demos is not None:
+        there = residual.departure(demos.z, demos.s, demos.need("a_base"), dropped)
+        departure = departure + masked_mean((there**2).mean(-1), demos.mask)
+    parts = {"corrections": config.bc_end * _mean_over(error, human), "departure": config.w_net * departure}
+    if critic is not None and (config.lambda_improve > 0 or config.lambda_q > 0):
+        terms, _ = _critic_terms(critic, batch, a_base, final, config)
+        parts |= terms
+    loss = torch.stack(list(parts.values())).sum()
+    return loss, {name: float(value.detach()) for name, value in parts.items()}
 
 
 def _critic_terms(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bora_cli.errors import ConfigError
 from bora_cli.models.nn import Context, Sizes, Trunk
 
-Kind = Literal["constant", "mlp"]
+Kind = Literal["mlp", "constant"]
 
 
 class ResidualConfig(BaseModel):

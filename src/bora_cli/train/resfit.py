@@ -22,7 +22,7 @@ from bora_cli.models.residual import ResidualActor
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
 from bora_cli.train.online_windows import online_buffer
-from bora_cli.train.residual import Progress, Report, fresh_residual, unit_of
+from bora_cli.train.residual import Progress, Report, fresh_residual
 from bora_cli.train.steps import adamw, step
 from bora_cli.train.tracker import Tracker
 
@@ -67,7 +67,7 @@ def fit_resfit(
         critic = ChunkCritic(CriticConfig(sizes=sizes, context="full", ensemble=config.ensemble))
     drawn = batch()
     fit_contexts(critic, drawn.z)
-    unit = unit_of(base)
+    unit = base.unit()
 
     def base_of(z: Tensor, s: Tensor) -> Tensor:
         shape = (base.spec.steps, len(z), base.spec.horizon, base.spec.action.dim)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,13 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bora_cli.algos.batch import Batch, concat, draw, draw_mixed
-from bora_cli.algos.bora_offline import OfflineConfig
+from bora_cli.algos.batch import Batch, draw, draw_mixed
 from bora_cli.algos.bora_online import (
     OnlineConfig,
     enough_evidence,
     is_human,
-    online_critic_loss,
+    network_loss,
     residual_loss,
     stay_factor,
 )
@@ -28,20 +26,20 @@ from bora_cli.checkpoint import Trained
 from bora_cli.data.dataset import Dataset
 from bora_cli.errors import CheckpointError, ConfigError
 from bora_cli.models.critic import ChunkCritic
-from bora_cli.models.nn import polyak_update
 from bora_cli.models.policy import Actor, chunk_noise
 from bora_cli.models.residual import ResidualActor, ResidualConfig, compose
 from bora_cli.seeds import stream
 from bora_cli.train.buffer import Sampler, load_buffer
+from bora_cli.train.inherited_critic import adapt_critic
 from bora_cli.train.online_windows import OnlineBuffer, online_buffer, stack_rows
 from bora_cli.train.run import LOG_EVERY
-from bora_cli.train.steps import adamw, step
+from bora_cli.train.steps import set_rate, step
 from bora_cli.train.tracker import Tracker
 from bora_cli.types import ActionSpec
 
 Progress = Callable[[str, int, int], None]
 OnlineMethod = Literal["bora", "bc_interventions", "hg_dagger", "resfit"]
-ResidualKind = Literal["constant", "mlp"]
+ResidualKind = Literal["mlp", "constant"]
 
 LOGGED_ONLY = ("hinge_active",)
 """Numbers for the metrics file alone: a checkpoint that told them would be another one than without them."""
@@ -101,7 +99,6 @@ def fit_residual(
     gamma = float(base.provenance.get("gamma", 0.97))
     recorded = list(Dataset.open(episodes).episodes(images=False))
     buffer = online_buffer(recorded, base, rewards, gamma)
-    residual = fresh_residual(base.spec.action, base.actor, kind, seed)
     facts: dict[str, Any] = {
         "method": method,
         "residual": kind,
@@ -110,7 +107,8 @@ def fit_residual(
         "takeovers": buffer.takeovers,
         "rewards_hash": rewards.hash,
     }
-    trained = replace(base, residual=residual, lam=0.0, provenance={**base.provenance, "method": method})
+    nothing = fresh_residual(base.spec.action, base.actor, kind, seed)
+    trained = replace(base, residual=nothing, lam=0.0, provenance={**base.provenance, "method": method})
     if not enough_evidence(buffer.takeovers, config):
         return trained, {**facts, "skipped": f"fewer than {config.min_takeovers} takeovers"}
     require_critic(base, config)
@@ -121,14 +119,20 @@ def fit_residual(
         critic, about = adapt_critic(critic, base, buffer, demos, config, gamma, seed, report, previous)
         facts |= {f"critic_{k}": v for k, v in about.items()}
     before = previous.residual if previous is not None else None
-    demos = demos if calm else None
-    if before is None or previous is None or not config.stack:
-        facts |= fit_actor(residual, buffer, base, config, critic, before, demos, seed, report)
-        return replace(trained, critic=critic, lam=config.lam(config.updates)), facts
-    unit = unit_of(base)
-    facts |= fit_actor(residual, on_top(buffer, previous), base, config, critic, None, demos, seed, report)
-    stacked = residual.on(before, previous.lam, config.lam(config.updates), unit)
-    return replace(trained, residual=stacked, critic=critic, lam=1.0), {**facts, "stacked": True}
+    under = previous if before is not None and config.stack else None
+    windows = buffer if under is None else on_top(buffer, under)
+    residual = fresh_residual(base.spec.action, base.actor, "constant", seed)
+    facts |= fit_actor(
+        residual, windows, base, config, critic, before if under is None else None, seed, report
+    )
+    if kind == "mlp":
+        residual = with_network(residual, base, seed)
+        facts |= fit_network(residual, windows, base, config, critic, demos if calm else None, seed, report)
+    lam = config.lam(config.updates)
+    if under is not None and before is not None:
+        residual, lam = residual.on(before, under.lam, lam, base.unit()), 1.0
+        facts["stacked"] = True
+    return replace(trained, residual=residual, critic=critic, lam=lam), facts
 
 
 def require_online_method(method: str) -> None:
@@ -215,28 +219,23 @@ def fit_actor(
     config: OnlineConfig,
     critic: ChunkCritic | None,
     previous: ResidualActor | None,
-    demos: Sampler | None,
     seed: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Train the residual in place and return the numbers of its last update.
+    """Train the constant part of a residual in place and return the numbers of its last update.
 
-    Where both are there, half of the online windows of a batch are a person's.  demos: where as many windows of
-    demonstrations come from; None where no term asks for them.
+    Where both are there, half of the windows of a batch are a person's.
     """
     windows = buffer.for_actor
-    is_ours = is_human(windows.need("controller")).numpy()
-    human, alone = np.flatnonzero(is_ours), np.flatnonzero(~is_ours)
+    alone, human = sides(windows)
     stay = stay_factor(len(alone), len(human))
-    unit = unit_of(base)
-    optimizer = torch.optim.AdamW(parts_of(residual, config), weight_decay=0.0)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    rng, generator = stream("residual", seed), torch.Generator().manual_seed(seed)
+    unit = base.unit()
+    optimizer = torch.optim.Adam([residual.offset], lr=config.lr)
+    rng = stream("residual", seed)
     info: dict[str, float] = {}
     residual.train()
     for update in range(config.updates):
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = cosine(update, peak, config.updates, floor=0.05)
+        set_rate(optimizer, cosine(update, config.lr, config.updates, floor=0.05))
         loss, info = residual_loss(
             residual,
             windows.rows(draw_halves(rng, alone, human, config.batch)),
@@ -247,8 +246,6 @@ def fit_actor(
             config=config,
             critic=critic,
             previous=previous,
-            offline=None if demos is None else calm_windows(base, demos, config.batch, rng, generator),
-            dropped=generator,
         )
         step(loss, optimizer, residual, 1.0, "residual", update)
         report("residual", update, config.updates, {"loss": float(loss.detach()), **info})
@@ -257,12 +254,57 @@ def fit_actor(
     return {"human_windows": len(human), "stay_factor": stay, **kept}
 
 
-def parts_of(residual: ResidualActor, config: OnlineConfig) -> list[dict[str, Any]]:
-    """Return what is trained of a residual, with the peak learning rate of its constant part and of its network."""
-    learned = {name: p for name, p in residual.named_parameters() if p.requires_grad}
-    constant = {"params": [learned.pop("offset")], "lr": config.lr}
-    network = {"params": list(learned.values()), "lr": config.net_lr}
-    return [constant, network] if learned else [constant]
+def with_network(constant: ResidualActor, base: Trained, seed: int) -> ResidualActor:
+    """Return a residual with the constant part of another one, frozen, and a network that adds nothing yet."""
+    residual = fresh_residual(base.spec.action, base.actor, "mlp", seed)
+    with torch.no_grad():
+        residual.offset.copy_(constant.offset)
+    residual.offset.requires_grad_(False)
+    return residual
+
+
+def fit_network(
+    residual: ResidualActor,
+    buffer: OnlineBuffer,
+    base: Trained,
+    config: OnlineConfig,
+    critic: ChunkCritic | None,
+    demos: Sampler | None,
+    seed: int,
+    report: Report,
+) -> dict[str, Any]:
+    """Train the network of a residual in place and return the numbers of its last update.
+
+    demos: where as many windows of demonstrations come from as there are online windows in a batch; None: none.
+    """
+    windows = buffer.for_actor
+    alone, human = sides(windows)
+    unit = base.unit()
+    optimizer = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], lr=config.net_lr)
+    rng, generator = stream("network", seed), torch.Generator().manual_seed(seed)
+    info: dict[str, float] = {}
+    residual.train()
+    for update in range(config.updates):
+        set_rate(optimizer, cosine(update, config.net_lr, config.updates, floor=0.05))
+        loss, info = network_loss(
+            residual,
+            windows.rows(draw_halves(rng, alone, human, config.batch)),
+            unit,
+            config=config,
+            critic=critic,
+            demos=None if demos is None else calm_windows(base, demos, config.batch, rng, generator),
+            dropped=generator,
+        )
+        step(loss, optimizer, residual, 1.0, "network", update)
+        report("network", update, config.updates, {"loss": float(loss.detach()), **info})
+    residual.eval()
+    return {f"network_{k}": round(v, 6) for k, v in info.items()}
+
+
+def sides(windows: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the windows that the policy drove and those that a person drove, int64 each."""
+    human = is_human(windows.need("controller")).numpy()
+    return np.flatnonzero(~human), np.flatnonzero(human)
 
 
 def draw_halves(
@@ -288,58 +330,6 @@ def calm_windows(
     return replace(windows, a_base=chunk)
 
 
-def adapt_critic(
-    inherited: ChunkCritic,
-    base: Trained,
-    buffer: OnlineBuffer,
-    demos: Sampler,
-    config: OnlineConfig,
-    gamma: float,
-    seed: int,
-    report: Report,
-    in_use: Trained | None = None,
-) -> tuple[ChunkCritic, dict[str, Any]]:
-    """Return the inherited critic after updates on batches that are half offline, half online.
-
-    in_use: the policy whose value the `td` bootstrap looks for; the base itself if None.
-    """
-    critic, target = deepcopy(inherited).train(), deepcopy(inherited)
-    preset = OfflineConfig.preset(base.provenance.get("preset", "sim"))
-    offline_config = preset.model_copy(update={"gamma": gamma})  # it goes on learning as it began
-    optimizer = adamw(critic, config.critic_lr, 1e-4)
-    rng = stream("online critic", seed)
-    generator = torch.Generator().manual_seed(seed)
-    info: dict[str, float] = {}
-    for update in range(config.updates):
-        old, new = draw_mixed(rng, len(demos), len(buffer.batch), config.batch)
-        batch = concat(demos.rows(old, rng), buffer.batch.rows(new))
-        loss, info = online_critic_loss(
-            critic,
-            target,
-            inherited,
-            batch,
-            offline=offline_config,
-            config=config,
-            next_chunk=None if config.bootstrap == "iql" else next_chunk(in_use or base, batch, generator),
-            generator=generator,
-        )
-        step(loss, optimizer, critic, 1.0, "online critic", update)
-        polyak_update(target, critic, offline_config.polyak)
-        report("online critic", update, config.updates, {"loss": float(loss.detach()), **info})
-    return target.eval(), {k: round(v, 6) for k, v in info.items()}
-
-
-@torch.no_grad()
-def next_chunk(policy: Trained, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-    """Return what a policy would do at the next decision of every window, float [B, H, A], normalised."""
-    spec, actor = policy.spec, policy.actor
-    noise = torch.randn((spec.steps, len(batch), spec.horizon, spec.action.dim), generator=generator)
-    base = actor.expert.sample(batch.z_next, batch.s_next, noise, spec.steps)
-    if policy.residual is None or policy.lam == 0:
-        return base
-    return compose(base, policy.residual(batch.z_next, batch.s_next, base), policy.lam, unit_of(policy))
-
-
 @torch.no_grad()
 def on_top(buffer: OnlineBuffer, in_use: Trained) -> OnlineBuffer:
     """Return windows whose base chunk is what the policy in use makes of it: the base of the next residual."""
@@ -347,10 +337,5 @@ def on_top(buffer: OnlineBuffer, in_use: Trained) -> OnlineBuffer:
     if residual is None:
         return buffer
     a_base = batch.need("a_base")
-    final = compose(a_base, residual(batch.z, batch.s, a_base), in_use.lam, unit_of(in_use))
+    final = compose(a_base, residual(batch.z, batch.s, a_base), in_use.lam, in_use.unit())
     return replace(buffer, batch=replace(batch, a_base=final))
-
-
-def unit_of(policy: Trained) -> torch.Tensor:
-    """Return one command unit in normalised action units, float [A]."""
-    return torch.from_numpy(policy.spec.action.half_range) / policy.actor.action.scale
