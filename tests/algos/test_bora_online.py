@@ -217,7 +217,7 @@ def test_the_anchor_pulls_to_the_previous_round() -> None:
 def test_a_network_pays_for_leaving_its_constant_where_nobody_corrected() -> None:
     def departure(spread: float, batch: Batch, demos: Batch | None = None) -> float:
         residual = make_residual("mlp", spread)
-        return network_loss(residual, batch, UNIT, config=CONFIG, demos=demos)[1]["departure"]
+        return network_loss(residual, batch, UNIT, lam=1.0, config=CONFIG, demos=demos)[1]["departure"]
 
     alone, corrected = make_batch(6, 0), make_batch(0, 6)
     assert departure(0.0, make_batch(), alone) == 0.0
@@ -236,7 +236,7 @@ def test_a_network_learns_what_the_constant_leaves() -> None:
     residual.offset.requires_grad_(False)
     optimiser = torch.optim.Adam([p for p in residual.parameters() if p.requires_grad], 1e-2)
     for _ in range(200):
-        loss, info = network_loss(residual, batch, UNIT, config=NOTHING)
+        loss, info = network_loss(residual, batch, UNIT, lam=1.0, config=NOTHING)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -3,8 +3,8 @@
 The base policy is frozen.  A residual is learned from episodes in which a person took over now and then:
 A_final = A_base + lambda * A_residual.  Losses read cached tokens and base chunks; no backbone is involved.
 
-Source: BORA (arXiv 2605.30226), online phase.  Ours: the constant residual, the pull of autonomous ticks
-and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.
+Source: BORA (arXiv 2605.30226), online phase.  Ours: a constant vector that is fitted before the network, the pull of
+autonomous ticks and the evidence rules; with some twenty episodes they decide whether the base gets better or worse.
 Residuals are in command units (1 = half the action range of a dimension).
 """
 
@@ -263,6 +263,7 @@ def network_loss(
     batch: Batch,
     unit: Tensor,
     *,
+    lam: float,
     config: OnlineConfig,
     critic: Critic | None = None,
     demos: Batch | None = None,
@@ -275,14 +276,16 @@ def network_loss(
     - departure (ours): what the network adds to the constant, squared, mean over autonomous windows plus mean over
       demonstrations.  What is wrong everywhere is the constant's; the network may add what people corrected in states
       like theirs, and has to leave the others alone.
-    - the other terms: as in `residual_loss`, with lambda as it will be used.
+    - the other terms: as in `residual_loss`.
+
+    lam: as the residual will be used.
 
     batch: needs a_base and controller.  demos: windows of demonstrations with the base's chunks there; none: left out.
     dropped: see `ResidualActor`.
     """
     a_base, human = batch.need("a_base"), is_human(batch.need("controller"))
     res = residual(batch.z, batch.s, a_base, dropped)
-    final = compose(a_base, res, config.lambda_end, unit)
+    final = compose(a_base, res, lam, unit)
     error = window_mean((((final - batch.a) / unit) ** 2).mean(-1), batch.mask)
     added = (res - residual.constant()) ** 2
     departure = _mean_over(window_mean(added.mean(-1), batch.mask), ~human)
