@@ -180,12 +180,14 @@ def require_made_by(base: Trained, episodes: Path) -> None:
 
 
 def control_config() -> OnlineConfig:
-    """Return the control "BC on interventions": corrections alone, no evidence rule, no pull towards the base."""
+    """Return the control "BC on interventions": corrections alone, no evidence rule, no pull towards the base.
+
+    The residual has the same form and its network the same restraint, so that these explain no difference.
+    """
     return OnlineConfig(
         min_takeovers=1,
         stay_success=0.0,
         stay_other=0.0,
-        w_net=0.0,
         lambda_anchor=0.0,
         lambda_improve=0.0,
         update_critic=False,
