@@ -51,7 +51,7 @@ def test_sizes_are_those_of_the_real_run(demos: Path, toy_backbone: Path, toy_po
         "encode": 4 * ticks,
         "clone": 160,
         "critic": critic,
-        "values": 4 * 80,
+        "values": 4 * 20,
         "improve": 80,
     }
     assert all(phase["seconds"] >= 0 < phase["ms"] for phase in found["phases"])

@@ -22,7 +22,7 @@ from bora_cli.train.offline import train
 from bora_cli.train.run import Phase
 from toy_world import weights
 
-UPDATES = 4
+UPDATES = 16
 PHASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "bora": ({}, ("clone", "critic", "value 2", "improve")),
     "bora, gated": ({"warm_up": "gated"}, ("value 2", "clone", "improve")),

@@ -23,8 +23,7 @@ class Batch:
     mask: float [B, H], 1 on ticks that may be learned from; never a 1 after a 0.
     r: float [B, H] relabelled rewards.  d: float [B, H], 1 where the episode terminated (never where
     truncated). has_next: bool [B], False where no next decision was observed; z_next and s_next are then
-    arbitrary. adv: float [B, H] precomputed advantages, not normalised.  value: float [B, H] precomputed state
-    values.  mc_return: float [B, H] discounted
+    arbitrary. adv: float [B, H] precomputed advantages, not normalised.  mc_return: float [B, H] discounted
     return to go. a_base: float [B, H, A] the base policy's chunk, normalised.  controller: uint8 [B], see
     `types.Controller`. demo: bool [B] from a demonstration.  success: bool [B], the episode succeeded.
     unaided: bool [B], the episode succeeded and nobody helped.
@@ -40,7 +39,6 @@ class Batch:
     s_next: Tensor
     has_next: Tensor
     adv: Tensor | None = None
-    value: Tensor | None = None
     mc_return: Tensor | None = None
     a_base: Tensor | None = None
     controller: Tensor | None = None

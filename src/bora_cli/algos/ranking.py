@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bora_cli.algos.batch import Batch
 from bora_cli.algos.bora_offline import Critic, OfflineConfig
-from bora_cli.algos.targets import masked_mean, window_mean
+from bora_cli.algos.targets import chunk_targets, masked_mean, window_mean
 
 SMALLEST, LARGEST = 0.05, 0.65
 """Range of the size of a disturbance, normalised units; the actions' standard deviation is 0.5."""
@@ -79,16 +79,27 @@ def ranked_critic_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return L_Q + L_V + lambda_rank L_rank of one batch and diagnostics.
 
-    L_Q = sum_k <(q_k,i - V_i - A_i)^2>,  L_V = <(v_i - V_i)^2>,  where V and A are the cross-fitted value and the
-    advantages over real time of `algos.value`: `batch.value` and `batch.adv`, float [B, H].  So q_i - v_i learns what
-    those advantages say of an action, and does not bootstrap from itself.  Gradient: into the critic only.
+    L_V = <(v_i - sg y_i)^2>, y the lambda-return of v itself inside the chunk (`chunk_targets`), so that v is the value
+    of what was done.  L_Q = sum_k <(q_k,i - sg v_i - A_i)^2>, A the advantages over real time of cross-fitted values
+    (`algos.value`), `batch.adv`, float [B, H]: q_i - v_i learns what those say of an action, and v nothing of q.
+    Gradient: into the critic only.
     """
-    z, s = batch.z.detach(), batch.s.detach()
-    value = batch.need("value")
-    y = value + batch.need("adv")
+    z, s, z_next, s_next = (x.detach() for x in (batch.z, batch.s, batch.z_next, batch.s_next))
     q, v = critic.q(z, s, batch.a), critic.v(z, s, batch.a)
+    with torch.no_grad():
+        followed = chunk_targets(
+            r=batch.r,
+            d=batch.d,
+            mask=batch.mask,
+            has_next=batch.has_next,
+            v=v,
+            v_next=critic.v(z_next, s_next)[:, 0],
+            gamma=config.gamma,
+            lambda_return=config.lambda_return,
+        )
+        y = v + batch.need("adv")
     loss_q = torch.stack([masked_mean((member - y) ** 2, batch.mask) for member in q]).sum()
-    loss_v = masked_mean((v - value) ** 2, batch.mask)
+    loss_v = masked_mean((v - followed) ** 2, batch.mask)
     loss_rank, won = ranking_loss(critic, batch, config, generator)
     with torch.no_grad():
         columns = {"q": q.mean(0), "v": v, "target": y, "ensemble_std": q.std(0, correction=0)}

@@ -59,7 +59,7 @@ class Sampler:
     """Draws batches from a buffer in normalised units.
 
     per_tick: optional float [M], a number per tick (an advantage) that becomes Batch.adv.  per_window: float
-    [n, H], the same for every tick of every window.  values: optional float [M], becomes Batch.value.
+    [n, H], the same for every tick of every window.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Sampler:
         action: Normalizer,
         per_tick: Tensor | None = None,
         per_window: Tensor | None = None,
-        values: Tensor | None = None,
     ) -> None:
         w = buffer.windows
         self.tokens = buffer.tokens
@@ -87,8 +86,6 @@ class Sampler:
             "success": torch.from_numpy(w.success),
         }
         ticks = (self.start[:, None] + torch.arange(w.action.shape[1])).clamp(max=len(buffer.state) - 1)
-        if values is not None:
-            self.columns["value"] = values[ticks] * self.columns["mask"]
         if per_tick is not None:
             per_window = per_tick[ticks]
         if per_window is not None:

@@ -56,14 +56,13 @@ def warm_up(
 def critic_sampler(
     run: Run, actor: Actor, config: OfflineConfig, value: ValueFitConfig, name: str = "value"
 ) -> Sampler:
-    """Return where the critic's batches come from; a ranked critic learns from cross-fitted values.
+    """Return where the critic's batches come from; a ranked critic learns from cross-fitted advantages.
 
     name: of the values' phases, where a run has two sets of them.
     """
     if config.critic == "iql":
         return run.sampler
-    values, per_tick = cross_fitted(run, value, name)
-    return Sampler(run.buffer, actor.state, actor.action, per_tick, values=values)
+    return Sampler(run.buffer, actor.state, actor.action, cross_fitted(run, value, name))
 
 
 def fit_critic(run: Run, sampler: Sampler, config: OfflineConfig, name: str = "critic") -> ChunkCritic:
@@ -96,8 +95,8 @@ def fit_critic(run: Run, sampler: Sampler, config: OfflineConfig, name: str = "c
     return target
 
 
-def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple[Tensor, Tensor]:
-    """Return value and advantage of every tick, float [M] each, from values that did not see its episode.
+def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> Tensor:
+    """Return the advantage of every tick, float [M], by values that did not see its episode.
 
     Where such values explain nothing of what followed (`explained`), their advantages would be noise; then every tick
     has that of its episode's outcome.
@@ -137,8 +136,8 @@ def cross_fitted(run: Run, config: ValueFitConfig, name: str = "value") -> tuple
     skill = explained(values[ended], returns.collected[ended])
     run.tracker.log(f"{name} probe", config.updates, {"explained": skill})
     if skill <= 0:
-        return values, outcome_advantages(rewards)
-    return values, episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
+        return outcome_advantages(rewards)
+    return episode_advantages(values, rewards, ends, gamma=config.gamma, lam=config.lam)
 
 
 def judge(
@@ -147,7 +146,7 @@ def judge(
     """Return a sampler whose batches carry the advantages that `advantages` does not compute from the critic."""
     buffer = run.buffer
     if config.advantage == "v_gae":
-        _, per_tick = cross_fitted(run, value)
+        per_tick = cross_fitted(run, value)
         if config.shuffle:
             of_tick = np.repeat(np.arange(len(buffer.episodes)), np.diff(buffer.first))
             per_tick = per_tick[torch.from_numpy(elsewhere(of_tick, run.rng("shuffle")))]
