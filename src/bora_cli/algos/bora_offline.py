@@ -159,6 +159,29 @@ class OfflineConfig(BaseModel):
 # ---------------------------------------------------------------------------------------------- critic
 
 
+@torch.no_grad()
+def own_targets(
+    critic: Critic, batch: Batch, v: Tensor, config: OfflineConfig, v_next: Tensor | None = None
+) -> Tensor:
+    """Return the targets y_i that a critic's own V gives its chunks, float [B, H], see `chunk_targets`.
+
+    v: float [B, H], the critic's V of the batch.  v_next: float [B], value of the next decision's first tick; the
+    critic's own V if None.
+    """
+    if v_next is None:
+        v_next = critic.v(batch.z_next, batch.s_next)[:, 0]
+    return chunk_targets(
+        r=batch.r,
+        d=batch.d,
+        mask=batch.mask,
+        has_next=batch.has_next,
+        v=v.detach(),
+        v_next=v_next,
+        gamma=config.gamma,
+        lambda_return=config.lambda_return,
+    )
+
+
 def critic_loss(
     critic: Critic, target: Critic, batch: Batch, config: OfflineConfig, v_next: Tensor | None = None
 ) -> tuple[Tensor, dict[str, float]]:
@@ -170,19 +193,10 @@ def critic_loss(
     no copy.  v_next: float [B], value of the next decision's first tick; the critic's own V if None.
     Gradient: into `critic` only, the tokens are detached.
     """
-    z, s, z_next, s_next = (x.detach() for x in (batch.z, batch.s, batch.z_next, batch.s_next))
+    z, s = batch.z.detach(), batch.s.detach()
     v = critic.v(z, s, batch.a)
     with torch.no_grad():
-        y = chunk_targets(
-            r=batch.r,
-            d=batch.d,
-            mask=batch.mask,
-            has_next=batch.has_next,
-            v=v.detach(),
-            v_next=critic.v(z_next, s_next)[:, 0] if v_next is None else v_next,
-            gamma=config.gamma,
-            lambda_return=config.lambda_return,
-        )
+        y = own_targets(critic, batch, v, config, v_next)
         clipped = y if config.value_range is None else y.clamp(*config.value_range)
         q_low = target.q(z, s, batch.a).amin(0)
     q = critic.q(z, s, batch.a)

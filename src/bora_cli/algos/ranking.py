@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from bora_cli.algos.batch import Batch
-from bora_cli.algos.bora_offline import Critic, OfflineConfig
-from bora_cli.algos.targets import chunk_targets, masked_mean, window_mean
+from bora_cli.algos.bora_offline import Critic, OfflineConfig, own_targets
+from bora_cli.algos.targets import masked_mean, window_mean
 
 SMALLEST, LARGEST = 0.05, 0.65
 """Range of the size of a disturbance, normalised units; the actions' standard deviation is 0.5."""
@@ -79,25 +79,14 @@ def ranked_critic_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return L_Q + L_V + lambda_rank L_rank of one batch and diagnostics.
 
-    L_V = <(v_i - sg y_i)^2>, y the lambda-return of v itself inside the chunk (`chunk_targets`), so that v is the value
+    L_V = <(v_i - sg y_i)^2>, y the lambda-return of v itself inside the chunk (`own_targets`), so that v is the value
     of what was done.  L_Q = sum_k <(q_k,i - sg v_i - A_i)^2>, A the advantages over real time of cross-fitted values
     (`algos.value`), `batch.adv`, float [B, H]: q_i - v_i learns what those say of an action, and v nothing of q.
     Gradient: into the critic only.
     """
-    z, s, z_next, s_next = (x.detach() for x in (batch.z, batch.s, batch.z_next, batch.s_next))
+    z, s = batch.z.detach(), batch.s.detach()
     q, v = critic.q(z, s, batch.a), critic.v(z, s, batch.a)
-    with torch.no_grad():
-        followed = chunk_targets(
-            r=batch.r,
-            d=batch.d,
-            mask=batch.mask,
-            has_next=batch.has_next,
-            v=v,
-            v_next=critic.v(z_next, s_next)[:, 0],
-            gamma=config.gamma,
-            lambda_return=config.lambda_return,
-        )
-        y = v + batch.need("adv")
+    followed, y = own_targets(critic, batch, v, config), v.detach() + batch.need("adv")
     loss_q = torch.stack([masked_mean((member - y) ** 2, batch.mask) for member in q]).sum()
     loss_v = masked_mean((v - followed) ** 2, batch.mask)
     loss_rank, won = ranking_loss(critic, batch, config, generator)
